@@ -1,0 +1,37 @@
+"""linfa: learning without backpropagation, from the equations to the GPU.
+
+A learning rule is one object, written as matrix algebra and read four ways:
+
+derive     the matrix differential equations (SymPy)            `linfa.derive`      symbolic.py
+simulate   gradient flow and descent (NumPy, SciPy)             `linfa.simulate`    simulate.py, `linfa.descend`
+verify     every claim checked, in every reading                `linfa.verify`      verify.py
+promote    the same rule on a PyTorch model                     `deep.promote`
+
+rules/       what a rule is: route, feedback, plasticity
+task.py      the world it learns in          network.py   the weights at the start
+dynamics.py  the vector field                theory/      closed forms
+observe.py   what is read off a state        trajectory.py  the result of a simulation
+plot.py      figures                         testing.py   Hypothesis strategies and laws for rules of your own
+"""
+
+from linfa.network import Network
+from linfa.rules import Rule, bp, dfa, fa, kolen_pollack, ldfa, sign_symmetry
+from linfa.simulate import descend, simulate
+from linfa.task import Task
+from linfa.trajectory import Trajectory
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "fa", "kolen_pollack", "ldfa",
+    "sign_symmetry", "simulate",
+]  # fmt: skip
+
+
+def __getattr__(name):
+    # sympy loads when the first equation is derived, so that `import linfa` stays fast.
+    if name == "derive":
+        from linfa.symbolic import derive
+
+        return derive
+    raise AttributeError(f"module 'linfa' has no attribute {name!r}")

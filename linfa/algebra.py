@@ -1,0 +1,79 @@
+"""The few functions a rule may call besides ``@``, ``+``, ``-`` and a scalar ``*``.
+
+Each runs on whatever it is given: numpy arrays, torch tensors, sympy matrices (explicit or symbolic).  The last two
+axes are the matrix; leading axes are batch axes.  sympy and torch are never imported here: an argument brings its own
+library with it.
+
+>>> import numpy as np
+>>> T(np.zeros((5, 2, 3))).shape
+(5, 3, 2)
+"""
+
+import sys
+
+import numpy as np
+
+
+def is_symbolic(x) -> bool:
+    """Whether x is a sympy object."""
+    return type(x).__module__.startswith(("sympy.", "linfa.symbolic"))
+
+
+def _torch(x):
+    """The torch module if x is a torch tensor, else None."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and isinstance(x, torch.Tensor) else None
+
+
+def T(x):
+    """Transpose of the last two axes."""
+    return x.mT if hasattr(x, "mT") else x.T
+
+
+def sign(x):
+    """Entrywise sign."""
+    if is_symbolic(x):
+        import sympy
+
+        return x.applyfunc(sympy.sign)
+    return x.sign() if _torch(x) else np.sign(x)
+
+
+def hadamard(a, b):
+    """Entrywise product of two matrices of one shape."""
+    if is_symbolic(a):
+        import sympy
+
+        if isinstance(a, sympy.MatrixBase):
+            return a.multiply_elementwise(b)
+        return sympy.HadamardProduct(a, b)
+    return a * b
+
+
+def clip(x, bound):
+    """Entries limited to [-bound, bound]; a symbolic argument has no such matrix expression and raises TypeError."""
+    if is_symbolic(x):
+        raise TypeError("clip has no symbolic form: derive the rule without its clamp (clamp=None)")
+    return x.clip(-bound, bound)
+
+
+def normalised(C):
+    """A covariance divided by its largest variance, C / max_j C_jj; all zeros stay all zeros."""
+    if is_symbolic(C):
+        from linfa.symbolic import Normalised
+
+        return Normalised(C)
+    torch = _torch(C)
+    if torch:
+        largest = C.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None]
+        return C / torch.where(largest > 0, largest, 1)
+    largest = np.diagonal(C, axis1=-2, axis2=-1).max(-1)[..., None, None]
+    return C / np.where(largest > 0, largest, 1)
+
+
+def product(factors):
+    """The matrix product of a tuple of factors, left to right."""
+    out = factors[0]
+    for factor in factors[1:]:
+        out = out @ factor
+    return out

@@ -1,0 +1,150 @@
+"""The vector field of a learning rule: one function that numpy, torch and sympy run.
+
+A forward pass through y = W_L .. W_1 x, the rule's teaching signals, and from them the velocity of every weight and every
+feedback matrix.  All matrices may carry leading batch axes.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from linfa.algebra import T
+from linfa.rules.edge import Moments
+from linfa.task import Batch
+
+
+class State(NamedTuple):
+    """Everything that moves, or its velocity.
+
+    Args:
+        weights: W_1 .. W_L, W_l of shape (..., n_l, n_(l-1)).
+        feedback: for each edge, by increasing cut, the tuple of matrices that it stores.
+    """
+
+    weights: tuple
+    feedback: tuple = ()
+
+
+class Signals(NamedTuple):
+    """What a forward and a backward pass produce.
+
+    Args:
+        activities: h_0 .. h_L, (..., n_l, N).
+        errors: by cut l = 1 .. L, the teaching signal delta_l (..., n_l, N); on cut L it is dLoss/dy.
+    """
+
+    activities: tuple
+    errors: dict[int, Any]
+
+
+def start(rule, network, seed: int = 0) -> State:
+    """The state at the start: the network's weights, and feedback drawn for each edge from a stream of its own.
+
+    The spread of random feedback is 1/sqrt(n_h), that of a forward weight of unit gain with n_h inputs.
+
+    Args:
+        rule: a `Rule`.
+        network: a `Network`; its leading axes are kept, each member of an ensemble with feedback of its own.
+        seed: of the feedback.
+
+    Raises:
+        ValueError: if the rule does not fit, such as a feedback rank above a width.
+    """
+    weights = network.weights
+    like = weights[0]
+    arrays = [np.asarray(w) for w in weights]
+    feedback = []
+    for edge in rule.route.edges(network.depth):
+        forward = arrays[edge.activity]
+        for w in arrays[edge.activity + 1 : edge.source]:
+            forward = w @ forward
+        rng = np.random.default_rng((seed, edge.activity))
+        stored = rule.feedback.start(rng, forward, forward.shape[-1] ** -0.5)
+        feedback.append(tuple(_as(like, matrix) for matrix in stored))
+    return State(tuple(weights), tuple(feedback))
+
+
+def _as(like, array):
+    """A numpy array in the library, dtype and device of another array."""
+    if isinstance(like, np.ndarray):
+        return array
+    return like.new_tensor(array)
+
+
+def redraw(rule, state: State, rng: np.random.Generator) -> State:
+    """The same state with the feedback of a rule that draws it anew at every step."""
+    feedback = []
+    for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
+        forward = np.asarray(state.weights[edge.activity])
+        drawn = rule.feedback.start(rng, forward, forward.shape[-1] ** -0.5)
+        feedback.append(tuple(_as(old, new) for old, new in zip(stored, drawn, strict=True)))
+    return State(state.weights, tuple(feedback))
+
+
+def signals(rule, state: State, batch: Batch) -> Signals:
+    """Activities and teaching signals of the quadratic loss 1/2 E|W_L .. W_1 x - y|^2."""
+    matrices = tuple(map(rule.parameterisation.matrix, state.weights))
+    depth = len(matrices)
+    activities = [batch.X]
+    for W in matrices:
+        activities.append(W @ activities[-1])
+    edges = {edge.activity: (edge, stored) for edge, stored in _pairs(rule, state)}
+    errors = {depth: activities[-1] - batch.Y}
+    for cut in range(depth - 1, 0, -1):
+        W = matrices[cut]
+        if cut in edges:
+            edge, stored = edges[cut]
+            errors[cut] = rule.feedback.carry(stored, W if edge.single_layer else None, errors[edge.source])
+        else:
+            errors[cut] = T(W) @ errors[cut + 1]
+    return Signals(tuple(activities), errors)
+
+
+def _pairs(rule, state):
+    return zip(rule.route.edges(len(state.weights)), state.feedback, strict=True)
+
+
+def velocity(rule, state: State, batch: Batch) -> State:
+    """The velocity of the state: d/dt W_l = -direction(E[delta_l h_(l-1)^T]) - decay W_l, and the plasticity's own.
+
+    >>> import linfa
+    >>> task, network = linfa.Task.from_spectrum([2.0, 1.0]), linfa.Network.zero((2, 3, 2))
+    >>> rule = linfa.fa()
+    >>> v = velocity(rule, start(rule, network, seed=1), task.batch)
+    >>> [w.shape for w in v.weights], float(abs(v.weights[1]).max())
+    ([(3, 2), (2, 3)], 0.0)
+    """
+    activities, errors = signals(rule, state, batch)
+    decay = rule.decay
+    gradients = [errors[cut] @ T(activities[cut - 1]) for cut in range(1, len(state.weights) + 1)]
+    weights = tuple(
+        _decayed(-rule.geometry.direction(rule.parameterisation.pull(W, G)), decay, W)
+        for W, G in zip(state.weights, gradients, strict=True)
+    )
+    feedback = []
+    for edge, stored in _pairs(rule, state):
+        moments = _moments(rule, edge, state, activities, errors, gradients, batch)
+        moves = rule.plasticity.velocity(stored, moments)
+        feedback.append(
+            tuple(0 * B if dB is None else _decayed(dB, decay, B) for B, dB in zip(stored, moves, strict=True))
+        )
+    return State(weights, tuple(feedback))
+
+
+def _decayed(v, decay, W):
+    return v - decay * W if decay else v
+
+
+def _moments(rule, edge, state, activities, errors, gradients, batch):
+    reads, error = rule.plasticity.reads, errors[edge.source]
+    G = C = W = None
+    if "G" in reads:
+        G = gradients[edge.activity] if edge.single_layer else error @ T(activities[edge.activity])
+    if "C" in reads:
+        C = error @ T(error)
+        if batch.one is not None:
+            mean = error @ batch.one
+            C = C - mean @ T(mean)
+    if "W" in reads:
+        W = rule.parameterisation.matrix(state.weights[edge.activity])
+    return Moments(G, C, W)

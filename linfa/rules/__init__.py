@@ -1,0 +1,38 @@
+"""What a learning rule is.
+
+A rule answers three questions about every linear map: where the teaching signal comes from (`route`), what carries it
+(`feedback`) and how the carrier learns (`plasticity`).  What a weight is made of (`parameterisation`) and which
+direction a gradient stands for (`geometry`) are two further parts.
+
+rule.py       the Rule, put together from its parts      catalogue.py  bp(), fa(), dfa(), ldfa() ... by name
+claims.py     what a rule says of itself                 edge.py       where feedback runs, and what may be read there
+"""
+
+from linfa.rules.catalogue import bp, dfa, fa, kolen_pollack, ldfa, named, sign_symmetry
+from linfa.rules.claims import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order
+from linfa.rules.edge import Edge, Moments
+from linfa.rules.feedback import (
+    Dense,
+    Feedback,
+    FixedSign,
+    LowRank,
+    RandomFactors,
+    RedrawnSign,
+    Sign,
+    SVDFactors,
+    Transpose,
+    UnitSign,
+)
+from linfa.rules.geometry import Euclidean, Geometry
+from linfa.rules.parameterisation import Full, Parameterisation
+from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Normative, Oja, Plasticity
+from linfa.rules.route import Direct, Layerwise, Route
+from linfa.rules.rule import CompositionError, Rule
+
+__all__ = [
+    "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense", "Direct", "Edge", "ErrorRank", "Euclidean",
+    "Feedback", "Fixed", "FixedSign", "Full", "Geometry", "Hebb", "Homogeneous", "KolenPollack", "Layerwise", "LowRank",
+    "Moments", "Normative", "Oja", "Order", "Parameterisation", "Plasticity", "RandomFactors", "RedrawnSign", "Route",
+    "Rule", "SVDFactors", "Sign", "Transpose", "UnitSign", "bp", "dfa", "fa", "kolen_pollack", "ldfa", "named",
+    "sign_symmetry",
+]  # fmt: skip

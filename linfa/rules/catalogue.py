@@ -1,0 +1,103 @@
+"""The rules by their names in the literature.
+
+Exact definitions and their sources stand in the parts that each of these puts together.
+"""
+
+from typing import Literal
+
+from linfa.rules.feedback import Dense, FixedSign, RandomFactors, RedrawnSign, SVDFactors, Transpose, UnitSign
+from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Normative, Oja
+from linfa.rules.route import Direct, Layerwise
+from linfa.rules.rule import Rule
+
+
+def _choose(what, table, key):
+    if key not in table:
+        raise ValueError(f"unknown {what} {key!r}: choose one of {', '.join(map(repr, table))}")
+    return table[key]
+
+
+def bp(decay: float = 0.0) -> Rule:
+    """Backpropagation: delta_l = W_(l+1)^T delta_(l+1).
+
+    >>> bp()
+    bp: Layerwise() / Transpose() / Fixed()
+    """
+    return Rule(Layerwise(), Transpose(), decay=decay, name="bp")
+
+
+def fa(scale: float = 1.0) -> Rule:
+    """Feedback alignment: W^T replaced by a fixed random matrix (Lillicrap et al. 2016).
+
+    Args:
+        scale: spread of the feedback in units of the spread of the forward weights.
+    """
+    return Rule(Layerwise(), Dense(scale), name="fa")
+
+
+def dfa(scale: float = 1.0) -> Rule:
+    """Direct feedback alignment: delta_l = B_l e, the output error broadcast by fixed random matrices (Nokland 2016)."""
+    return Rule(Direct(), Dense(scale), name="dfa")
+
+
+def sign_symmetry(variant: Literal["uSF", "brSF", "frSF"] = "uSF") -> Rule:
+    """Sign symmetry: feedback with the signs of the forward weights (Liao et al. 2016; Xiao et al. 2019).
+
+    Args:
+        variant: magnitudes all equal (uSF), random and drawn anew for every batch (brSF), random and fixed (frSF).
+
+    >>> sign_symmetry("frSF")
+    frSF: Layerwise() / FixedSign() / Fixed()
+    """
+    feedback = _choose("variant of sign symmetry", {"uSF": UnitSign, "brSF": RedrawnSign, "frSF": FixedSign}, variant)
+    return Rule(Layerwise(), feedback(), name=variant)
+
+
+def kolen_pollack(decay: float = 0.1) -> Rule:
+    """Kolen-Pollack: dW = -G - decay W and dB = -G^T - decay B, so that B - W^T vanishes as exp(-decay t)."""
+    return Rule(Layerwise(), Dense(), KolenPollack(), decay=decay, name="kolen-pollack")
+
+
+def ldfa(
+    rank: int,
+    plasticity: Literal["oja", "hebb", "normative", "kolen-pollack", "fixed"] = "oja",
+    direct: bool = False,
+    decay: float = 0.0,
+    clamp: float | None = None,
+) -> Rule:
+    """Low-dimensional feedback alignment: B = Q P of rank r (Hanut & Kadmon, arXiv 2502.20580).
+
+    Args:
+        rank: r, the number of error dimensions that cross a layer.
+        plasticity: how Q and P learn; "fixed" is the baseline that fails, "kolen-pollack" learns Q alone.
+        direct: broadcast the error at the input of the last layer instead of going layer by layer.
+        decay: common decay of W, Q and P.
+        clamp: limit on the entries of a delivered error; None for none.
+
+    >>> ldfa(rank=10)
+    ldfa(10, oja): Layerwise() / RandomFactors(rank=10, clamp=None) / Oja()
+    """
+    feedback, learn = _choose(
+        "plasticity",
+        {
+            "oja": (RandomFactors, Oja),
+            "hebb": (SVDFactors, Hebb),
+            "normative": (SVDFactors, Normative),
+            "kolen-pollack": (RandomFactors, KolenPollack),
+            "fixed": (RandomFactors, Fixed),
+        },
+        plasticity,
+    )
+    route = Direct(exact_top=1) if direct else Layerwise()
+    if direct and feedback is SVDFactors and learn is Hebb:
+        feedback = RandomFactors  # a cut that is several layers below has no weight to decompose
+    name = f"ldfa({rank}, {plasticity}{', direct' * direct})"
+    return Rule(route, feedback(rank, clamp), learn(), decay=decay, name=name)
+
+
+def named() -> dict[str, Rule]:
+    """Every rule of the catalogue once, by name, low-dimensional ones at rank 2: what the tests and tables run over."""
+    rules = [bp(), fa(), dfa(), *map(sign_symmetry, ("uSF", "brSF", "frSF")), kolen_pollack()]
+    rules += [ldfa(2, kind) for kind in ("fixed", "oja", "hebb", "normative", "kolen-pollack")]
+    rules += [ldfa(2, kind, direct=True) for kind in ("fixed", "oja", "hebb")]
+    return {rule.name: rule for rule in rules}

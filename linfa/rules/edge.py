@@ -1,0 +1,42 @@
+"""An edge: where feedback runs, from an error space to an activity space."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Feedback from the error at one cut of the network to the activity at a lower cut.
+
+    Cut l is the output of layer l: cut 0 is the input, cut L the output of a depth-L network.
+
+    Args:
+        activity: the cut whose teaching signal the edge delivers.
+        source: the cut whose error it carries; ``activity + 1`` spans a single layer.
+
+    >>> Edge(activity=1, source=2).single_layer
+    True
+    """
+
+    activity: int
+    source: int
+
+    @property
+    def single_layer(self) -> bool:
+        """Whether the edge spans exactly one layer, so that its forward map is that layer's weight."""
+        return self.source == self.activity + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What a plasticity may read of its edge.  Only the ones that it names in ``reads`` are computed.
+
+    Args:
+        G: E[error activity^T], (n_e, n_h).  On an edge over a single layer this is that layer's weight gradient.
+        C: covariance of the error, (n_e, n_e).
+        W: the forward map itself, (n_e, n_h); exists on edges over a single layer.
+    """
+
+    G: Any = None
+    C: Any = None
+    W: Any = None

@@ -1,0 +1,80 @@
+"""Rank-r feedback B = Q P: only r numbers per sample cross an edge."""
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+
+from linfa.rules.feedback.base import Feedback
+
+
+@dataclass(frozen=True)
+class LowRank(Feedback):
+    """B = Q P with Q (n_h, r) and P (r, n_e) (Hanut & Kadmon, arXiv 2502.20580).
+
+    Args:
+        rank: r, at most min(n_h, n_e) on every edge.
+        clamp: the delivered error is limited to [-clamp, clamp]; None, the default, leaves it as it is.  The authors'
+            code clamps at 1.  With a clamp nothing is homogeneous in the error.
+    """
+
+    rank: int
+    clamp: float | None = None
+    names: ClassVar[tuple[str, ...]] = ("Q", "P")
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise ValueError(f"the rank of the feedback is at least 1; got {self.rank}")
+        if self.clamp is not None and self.clamp <= 0:
+            raise ValueError(f"clamp is a positive bound on the delivered error, or None; got {self.clamp}")
+
+    @abc.abstractmethod
+    def start(self, rng, forward, std): ...
+
+    @property
+    def bound(self):
+        return self.clamp
+
+    def shapes(self, n_h, n_e):
+        return ((n_h, self.rank), (self.rank, n_e))
+
+    def factors(self, stored, weight):
+        return stored
+
+    def check(self, forward):
+        """Raise ValueError unless the rank fits the edge."""
+        *_, n_e, n_h = forward.shape
+        if self.rank > min(n_e, n_h):
+            raise ValueError(
+                f"feedback of rank {self.rank} does not fit an edge from {n_e} errors to {n_h} units: "
+                f"use a rank of at most {min(n_e, n_h)}"
+            )
+
+
+@final
+@dataclass(frozen=True)
+class RandomFactors(LowRank):
+    """Independent normal factors: P of variance 1/n_e, and Q such that an entry of Q P has the spread of W.
+
+    The authors' code draws both by Kaiming's rule; these variances are ours.
+    """
+
+    def start(self, rng, forward, std):
+        self.check(forward)
+        *batch, n_e, n_h = forward.shape
+        Q = std * np.sqrt(n_e / self.rank) * rng.standard_normal((*batch, n_h, self.rank))
+        P = rng.standard_normal((*batch, self.rank, n_e)) / np.sqrt(n_e)
+        return Q, P
+
+
+@final
+@dataclass(frozen=True)
+class SVDFactors(LowRank):
+    """The truncated SVD W^T ~ U S V^T at the start, split evenly: Q = U S^(1/2), P = S^(1/2) V^T."""
+
+    def start(self, rng, forward, std):
+        self.check(forward)
+        U, s, Vt = np.linalg.svd(np.swapaxes(forward, -1, -2), full_matrices=False)
+        root = np.sqrt(s[..., : self.rank])
+        return U[..., :, : self.rank] * root[..., None, :], root[..., :, None] * Vt[..., : self.rank, :]

@@ -1,0 +1,29 @@
+"""The abstract plasticity."""
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar
+
+from linfa.rules.edge import Moments
+
+
+@dataclass(frozen=True)
+class Plasticity(abc.ABC):
+    """Velocity of what an edge stores, from a handful of small matrices."""
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Which of the `Moments` it needs."""
+    factors: ClassVar[tuple[int, ...]] = (1, 2)
+    """Numbers of stored factors that it knows how to move."""
+
+    @abc.abstractmethod
+    def velocity(self, stored: tuple, moments: Moments) -> tuple:
+        """d/dt of every stored matrix; None for one that stays as it is."""
+
+    @abc.abstractmethod
+    def learns(self, stored: int) -> tuple[bool, ...]:
+        """Which of that many stored matrices move."""
+
+    @abc.abstractmethod
+    def claims(self, rule) -> tuple:
+        """What holds of a rule that learns its feedback this way; see `linfa.rules.claims`."""

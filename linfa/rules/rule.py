@@ -1,0 +1,98 @@
+"""The rule object: five independent parts and a decay."""
+
+import dataclasses
+import functools
+import hashlib
+from dataclasses import dataclass, field
+
+from linfa.rules.claims import Claim, Conserved, ErrorRank, Homogeneous, Order
+from linfa.rules.feedback import Feedback, LowRank
+from linfa.rules.geometry import Euclidean, Geometry
+from linfa.rules.parameterisation import Full, Parameterisation
+from linfa.rules.plasticity import Fixed, Plasticity
+from linfa.rules.route import Route
+
+
+class CompositionError(ValueError):
+    """Parts that make no sense together."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A learning rule for a deep linear network, and through `deep.promote` for a deep nonlinear one.
+
+    Two rules are equal when their parts are; the name is for people.
+
+    Args:
+        route: where the teaching signal comes from.
+        feedback: what carries it.
+        plasticity: how the carrier learns.
+        decay: lambda >= 0 in d/dt W = -G - lambda W; the same lambda acts on every feedback matrix that learns.
+        parameterisation: what a weight is made of.
+        geometry: the direction that a gradient stands for.
+        name: how the rule is called in tables and figures.
+
+    Raises:
+        CompositionError: if the parts do not fit together.
+
+    >>> from linfa.rules import Layerwise, RandomFactors, KolenPollack
+    >>> Rule(Layerwise(), RandomFactors(rank=4), KolenPollack(), name="mine")
+    mine: Layerwise() / RandomFactors(rank=4, clamp=None) / KolenPollack()
+    """
+
+    route: Route
+    feedback: Feedback
+    plasticity: Plasticity = field(default_factory=Fixed)
+    decay: float = 0.0
+    parameterisation: Parameterisation = field(default_factory=Full)
+    geometry: Geometry = field(default_factory=Euclidean)
+    name: str = field(default="rule", compare=False)
+
+    def __post_init__(self):
+        stored = len(self.feedback.names)
+        spans = "an edge of this route spans several layers, which have no single weight"
+        if self.feedback.reads_weight and not self.route.single_layer:
+            raise CompositionError(f"{self.feedback} follows the forward weight, and {spans}: use the Layerwise route")
+        if "W" in self.plasticity.reads and not self.route.single_layer:
+            raise CompositionError(f"{self.plasticity} reads the forward weight, and {spans}: use the Layerwise route")
+        learns = not isinstance(self.plasticity, Fixed)
+        if learns and (self.feedback.reads_weight or stored not in self.plasticity.factors):
+            raise CompositionError(
+                f"{self.plasticity} moves {' or '.join(map(str, self.plasticity.factors))} stored factors, and "
+                f"{self.feedback} has {stored} that may move{' (it follows the weight)' * self.feedback.reads_weight}"
+            )
+        if self.is_number(self.decay) and not self.decay >= 0:
+            raise ValueError(f"decay is a rate, at least 0; got {self.decay}")
+
+    @staticmethod
+    def is_number(x) -> bool:
+        """Whether x is a plain number rather than a symbol."""
+        return isinstance(x, (int, float))
+
+    @functools.cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """What the rule says of itself, put together from its parts."""
+        claims: list[Claim] = [] if self.feedback.redrawn else [Order()]
+        if self.feedback.bound is None:
+            claims.append(Homogeneous())
+            if type(self.parameterisation) is Full and type(self.geometry) is Euclidean:
+                claims.extend(self.plasticity.claims(self))
+        if isinstance(self.feedback, LowRank):
+            claims.append(ErrorRank(self.feedback.rank))
+        return tuple(claims)
+
+    def conserved(self) -> tuple[Conserved, ...]:
+        """The claimed conserved quantities."""
+        return tuple(c for c in self.claims if isinstance(c, Conserved))
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that depend on the parts and their settings alone."""
+        parts = [f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if f.compare]
+        return hashlib.sha256(";".join(parts).encode()).hexdigest()[:16]
+
+    def __repr__(self):
+        parts = [self.route, self.feedback, self.plasticity]
+        parts += [p for p in (self.parameterisation, self.geometry) if p not in (Full(), Euclidean())]
+        decay = f" / decay={self.decay}" if self.decay else ""
+        return f"{self.name}: {' / '.join(map(repr, parts))}{decay}"

@@ -1,0 +1,211 @@
+"""Gradient flow and gradient descent on the vector field of a rule."""
+
+import numpy as np
+
+from linfa.dynamics import State, redraw, start, velocity
+from linfa.trajectory import Trajectory
+
+
+class Diverged(FloatingPointError):
+    """The state left the finite numbers."""
+
+
+def _check(rule, task, network, feedback, seed) -> State:
+    if (network.widths[0], network.widths[-1]) != (task.n_in, task.n_out):
+        raise ValueError(
+            f"the task maps {task.n_in} inputs to {task.n_out} outputs, the network {network.widths[0]} to "
+            f"{network.widths[-1]}"
+        )
+    if feedback is None:
+        return start(rule, network, seed)
+    return State(network.weights, check_feedback(rule, network, feedback))
+
+
+def check_feedback(rule, network, feedback) -> tuple:
+    """Feedback that a user gives, as a tuple of tuples of the shapes that the rule stores.
+
+    Raises:
+        ValueError: naming the edge and both shapes.
+    """
+    edges = rule.route.edges(network.depth)
+    if len(feedback) != len(edges):
+        raise ValueError(f"{rule.name} has {len(edges)} edges at depth {network.depth}; got feedback for {len(feedback)}")
+    given = []
+    for edge, stored in zip(edges, feedback, strict=True):
+        stored = tuple(stored) if isinstance(stored, (tuple, list)) else (stored,)
+        wanted = rule.feedback.shapes(network.widths[edge.activity], network.widths[edge.source])
+        shapes = tuple(tuple(matrix.shape[-2:]) for matrix in stored)
+        if shapes != wanted:
+            names = ", ".join(rule.feedback.names) or "nothing"
+            raise ValueError(f"the edge to cut {edge.activity} stores {names} of shapes {wanted}; got {shapes}")
+        given.append(stored)
+    return tuple(given)
+
+
+def _pack(state):
+    parts = [*state.weights, *(matrix for stored in state.feedback for matrix in stored)]
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+def _unpack(vector, like: State) -> State:
+    """Inverse of `_pack`; further axes of ``vector`` in front (times) stay in front."""
+    position = 0
+
+    def take(part):
+        nonlocal position
+        size = part.size
+        out = vector[..., position : position + size].reshape(*vector.shape[:-1], *part.shape)
+        position += size
+        return out
+
+    weights = tuple(take(w) for w in like.weights)
+    return State(weights, tuple(tuple(take(matrix) for matrix in stored) for stored in like.feedback))
+
+
+def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: float = 1e-9, atol: float = 1e-12):
+    """Integrate the gradient flow of a rule (scipy's DOP853, an 8th-order Runge-Kutta method).
+
+    Args:
+        rule: a `Rule`; one that draws its feedback anew at every step has no flow.
+        task: a `Task`.
+        network: a `Network` at time 0; leading axes make an ensemble.
+        time: the end, giving 201 equidistant times, or an increasing array of times from 0 or later.
+        seed: of the feedback.
+        feedback: for each edge the matrices to store, instead of drawing them.
+        rtol, atol: tolerances of the integrator.
+
+    Returns:
+        A `Trajectory` at those times.
+
+    Raises:
+        ValueError: for negative or decreasing times, shapes that do not match or a rule without a flow.
+        Diverged: if the integrator cannot go on.
+
+    >>> import linfa
+    >>> task = linfa.Task.from_spectrum([2.0, 1.0])
+    >>> run = simulate(linfa.fa(), task, linfa.Network.small((2, 8, 2), seed=1), time=20.0)
+    >>> bool(run.loss[-1] < 1e-9 * run.loss[0])
+    True
+    """
+    from scipy.integrate import solve_ivp
+
+    if rule.feedback.redrawn:
+        raise ValueError(
+            f"{rule.name} draws its feedback anew at every step and has no flow: use linfa.descend, or a rule with fixed "
+            "magnitudes such as linfa.sign_symmetry('uSF')"
+        )
+    times = _times(time)
+    state = _check(rule, task, network, feedback, seed)
+    if not all(isinstance(w, np.ndarray) for w in state.weights):
+        raise TypeError("the flow is integrated in numpy: give numpy weights, or use linfa.descend for torch tensors")
+    batch = task.batch
+
+    def field(_, y):
+        return _pack(velocity(rule, _unpack(y, state), batch))
+
+    begin = _pack(state)
+    if times[-1] == 0:
+        return Trajectory(rule, task, times, _unpack(begin[None].repeat(len(times), 0), state))
+    with np.errstate(over="ignore", invalid="ignore"):
+        solution = solve_ivp(field, (0.0, times[-1]), begin, "DOP853", times, rtol=rtol, atol=atol)
+    if not solution.success or not np.isfinite(solution.y).all():
+        reached = solution.t[-1] if len(solution.t) else 0.0
+        raise Diverged(f"the flow of {rule.name} left the finite numbers after time {reached:.4g}: {solution.message}")
+    return Trajectory(rule, task, times, _unpack(solution.y.T, state))
+
+
+def _times(time):
+    times = np.linspace(0, float(time), 201) if np.ndim(time) == 0 else np.asarray(time, dtype=float)
+    if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) < 0).any():
+        raise ValueError(f"time is a number >= 0 or an increasing array of times >= 0; got {time!r}")
+    return times
+
+
+def descend(
+    rule,
+    task,
+    network,
+    lr: float,
+    steps: int,
+    batch_size: int | None = None,
+    seed: int = 0,
+    feedback=None,
+    record: int = 1,
+):
+    """Run discrete descent: state <- state + lr * velocity(state).
+
+    The arrays stay what the network's are: numpy, or torch tensors on their device.
+
+    Args:
+        rule: a `Rule`.
+        task: a `Task`.
+        network: a `Network` at step 0; leading axes make an ensemble.
+        lr: learning rate, of weights and feedback alike.
+        steps: number of steps.
+        batch_size: None for the exact moments of the task, else samples drawn for each step.
+        seed: of the feedback and of the mini-batches.
+        feedback: for each edge the matrices to store, instead of drawing them.
+        record: keep every so many steps, and the last.
+
+    Returns:
+        A `Trajectory` whose times are lr * step.
+
+    Raises:
+        ValueError: for a learning rate or a number of steps that is not positive, or shapes that do not match.
+        Diverged: naming the step, if a weight is no longer finite.
+
+    >>> import linfa
+    >>> task = linfa.Task.from_spectrum([2.0, 1.0])
+    >>> run = descend(linfa.bp(), task, linfa.Network.small((2, 4, 2), scale=0.5), lr=0.05, steps=400)
+    >>> bool(run.loss[-1] < 1e-9)
+    True
+    """
+    if not (lr > 0 and np.isfinite(lr)):
+        raise ValueError(f"lr is a positive number; got {lr}")
+    if steps < 0 or record < 1:
+        raise ValueError(f"steps is at least 0 and record at least 1; got {steps} and {record}")
+    state = _check(rule, task, network, feedback, seed)
+    draws, redraws = np.random.default_rng((seed, 1)), np.random.default_rng((seed, 2))
+    population = _like(task.batch, state)
+    kept, times = [state], [0.0]
+    for step in range(1, steps + 1):
+        batch = population if batch_size is None else _like(task.sample(batch_size, draws), state)
+        if rule.feedback.redrawn:
+            state = redraw(rule, state, redraws)
+        state = advance(state, velocity(rule, state, batch), lr)
+        last = state.weights[-1]
+        if not bool((abs(last) < 1e150).all()):
+            raise Diverged(f"{rule.name} diverged at step {step} with lr={lr:g}: use a smaller learning rate")
+        if step % record == 0 or step == steps:
+            kept.append(state)
+            times.append(lr * step)
+    return Trajectory(rule, task, np.array(times), _stack(kept))
+
+
+def advance(state: State, v: State, lr: float) -> State:
+    """One explicit Euler step, state + lr * v."""
+    weights = tuple(w + lr * dw for w, dw in zip(state.weights, v.weights, strict=True))
+    feedback = tuple(
+        tuple(B + lr * dB for B, dB in zip(stored, moves, strict=True))
+        for stored, moves in zip(state.feedback, v.feedback, strict=True)
+    )
+    return State(weights, feedback)
+
+
+def _like(batch, state):
+    """The batch in the library, dtype and device of the state."""
+    first = state.weights[0]
+    if isinstance(first, np.ndarray):
+        return batch
+    return type(batch)(*(None if part is None else first.new_tensor(part) for part in batch))
+
+
+def _stack(states) -> State:
+    """States along a new first axis, as numpy arrays."""
+
+    def stack(parts):
+        return np.stack([np.asarray(part) if isinstance(part, np.ndarray) else part.cpu().numpy() for part in parts])
+
+    weights = tuple(map(stack, zip(*(s.weights for s in states), strict=True)))
+    edges = zip(*(s.feedback for s in states), strict=True)
+    return State(weights, tuple(tuple(map(stack, zip(*edge, strict=True))) for edge in edges))

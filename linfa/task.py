@@ -1,0 +1,250 @@
+"""The world a linear network learns in: the second moments of inputs and targets."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Batch(NamedTuple):
+    """Columns whose sums are expectations: E[x x^T] = X X^T and E[y x^T] = Y X^T.
+
+    The same type holds a mini-batch (columns divided by the root of their number) and a whole population (n + m columns
+    that reproduce its moments exactly), so per-batch rules and population theory are one code.
+
+    Args:
+        X: (n_in, N).
+        Y: (n_out, N).
+        one: (N, 1), what a constant 1 looks like: E[s] = S one for a signal S; None for a population of zero mean.
+    """
+
+    X: Any
+    Y: Any
+    one: Any = None
+
+
+def _symmetric(name, S, n):
+    S = np.asarray(S, dtype=float)
+    if S.shape != (n, n):
+        raise ValueError(f"{name} is ({n}, {n}); got shape {S.shape}")
+    if not np.isfinite(S).all():
+        raise ValueError(f"{name} has entries that are not finite")
+    asymmetry = np.abs(S - S.T).max(initial=0)
+    if asymmetry > 1e-10 * max(1.0, np.abs(S).max(initial=0)):
+        raise ValueError(f"{name} is not symmetric: entries differ by up to {asymmetry:.3g}")
+    S = (S + S.T) / 2
+    lowest, highest = np.linalg.eigvalsh(S)[[0, -1]]
+    if lowest < -1e-10 * max(1.0, highest):
+        raise ValueError(f"{name} is not a second moment: it has the negative eigenvalue {lowest:.3g}")
+    return S
+
+
+def _root(S):
+    """Symmetric square root and its pseudo-inverse."""
+    values, O = np.linalg.eigh(S)
+    keep = values > 1e-12 * max(values.max(initial=0), 1e-300)
+    root = np.where(keep, np.sqrt(np.where(keep, values, 1)), 0)
+    inverse = np.where(keep, 1 / np.where(keep, root, 1), 0)
+    return (O * root) @ O.T, (O * inverse) @ O.T
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Regression of y on x, known by its second moments.
+
+    Args:
+        Sxx: E[x x^T], (n_in, n_in).
+        Syx: E[y x^T], (n_out, n_in).
+        Syy: E[y y^T], (n_out, n_out); by default that of noiseless targets, Syx Sxx^+ Syx^T.
+        mean_x, mean_y: means, (n_in,) and (n_out,); zero by default.
+        inputs, targets: the samples behind the moments, (N, n_in) and (N, n_out), if there are any.
+
+    Raises:
+        ValueError: on shapes that do not match, entries that are not finite, a moment that is not symmetric or not
+            positive semi-definite, or targets that vary less than their dependence on the inputs says.
+
+    >>> task = Task.from_spectrum([3.0, 1.0], n_in=4, n_out=3, seed=0)
+    >>> task
+    Task(4 -> 3, white, singular values 3, 1)
+    >>> np.allclose(task.batch.Y @ task.batch.X.T, task.Syx)
+    True
+    """
+
+    Sxx: np.ndarray
+    Syx: np.ndarray
+    Syy: np.ndarray | None = None
+    mean_x: np.ndarray | None = None
+    mean_y: np.ndarray | None = None
+    inputs: np.ndarray | None = None
+    targets: np.ndarray | None = None
+
+    def __post_init__(self):
+        Syx = np.asarray(self.Syx, dtype=float)
+        if Syx.ndim != 2 or not Syx.size:
+            raise ValueError(f"Syx is a matrix (n_out, n_in); got shape {Syx.shape}")
+        if not np.isfinite(Syx).all():
+            raise ValueError("Syx has entries that are not finite")
+        m, n = Syx.shape
+        Sxx = _symmetric("Sxx", self.Sxx, n)
+        inverse = _root(Sxx)[1]
+        whitened = Syx @ inverse
+        explained = whitened @ whitened.T
+        outside = np.abs(Syx - whitened @ _root(Sxx)[0]).max()
+        if outside > 1e-8 * max(1.0, np.abs(Syx).max()):
+            raise ValueError(f"Syx reaches directions in which Sxx has no variance (by {outside:.3g})")
+        Syy = explained if self.Syy is None else _symmetric("Syy", self.Syy, m)
+        lowest = np.linalg.eigvalsh(Syy - explained)[0]
+        if lowest < -1e-8 * max(1.0, np.abs(Syy).max()):
+            raise ValueError(
+                f"Syy is too small for Syx and Sxx: Syy - Syx Sxx^-1 Syx^T has the negative eigenvalue {lowest:.3g}"
+            )
+        for name, value in (("Sxx", Sxx), ("Syx", Syx), ("Syy", Syy)):
+            object.__setattr__(self, name, value)
+        for name, size in (("mean_x", n), ("mean_y", m)):
+            mean = np.zeros(size) if getattr(self, name) is None else np.asarray(getattr(self, name), dtype=float)
+            if mean.shape != (size,):
+                raise ValueError(f"{name} has shape ({size},); got {mean.shape}")
+            object.__setattr__(self, name, mean)
+
+    @classmethod
+    def from_spectrum(cls, singular_values, n_in=None, n_out=None, Sxx=None, noise: float = 0.0, seed: int = 0):
+        """A task whose map has given singular values and random singular vectors.
+
+        Args:
+            singular_values: of the map from inputs to targets, at most min(n_in, n_out) of them, each >= 0.
+            n_in, n_out: dimensions; by default the number of singular values.
+            Sxx: second moment of the inputs; white by default.
+            noise: standard deviation of independent label noise.
+            seed: of the singular vectors.
+        """
+        s = np.atleast_1d(np.asarray(singular_values, dtype=float))
+        n, m = n_in or len(s), n_out or len(s)
+        if s.ndim != 1 or not np.isfinite(s).all() or (s < 0).any():
+            raise ValueError(f"singular values are finite and not negative; got {s.tolist()}")
+        if len(s) > min(n, m):
+            raise ValueError(f"{len(s)} singular values do not fit a map from {n} inputs to {m} outputs")
+        rng = np.random.default_rng(seed)
+        U, V = (np.linalg.qr(rng.standard_normal((size, len(s))))[0] for size in (m, n))
+        return cls.teacher((U * s) @ V.T, Sxx=Sxx, noise=noise)
+
+    @classmethod
+    def teacher(cls, weight, Sxx=None, noise: float = 0.0):
+        """Targets y = weight x + noise.
+
+        Args:
+            weight: the teacher's map (n_out, n_in).
+            Sxx: second moment of the inputs; white by default.
+            noise: standard deviation of independent label noise.
+        """
+        weight = np.atleast_2d(np.asarray(weight, dtype=float))
+        Sxx = np.eye(weight.shape[1]) if Sxx is None else _symmetric("Sxx", Sxx, weight.shape[1])
+        if noise < 0:
+            raise ValueError(f"noise is a standard deviation, at least 0; got {noise}")
+        Syx = weight @ Sxx
+        return cls(Sxx, Syx, Syx @ weight.T + noise**2 * np.eye(len(weight)))
+
+    @classmethod
+    def from_data(cls, inputs, targets, center: bool = False):
+        """The empirical moments of samples, which are kept for mini-batches.
+
+        Args:
+            inputs: (N, n_in), one sample a row.
+            targets: (N, n_out), or N class numbers, which become one-hot rows.
+            center: subtract the means first.
+        """
+        inputs, targets = np.asarray(inputs, dtype=float), np.asarray(targets)
+        if targets.ndim == 1:
+            classes, index = np.unique(targets, return_inverse=True)
+            targets = np.eye(len(classes))[index]
+        targets = targets.astype(float)
+        if inputs.ndim != 2 or len(inputs) != len(targets) or not len(inputs):
+            raise ValueError(
+                f"inputs are (N, n_in) and targets (N, n_out) with the same N > 0; got {inputs.shape}, {targets.shape}"
+            )
+        if not (np.isfinite(inputs).all() and np.isfinite(targets).all()):
+            raise ValueError("the data have entries that are not finite")
+        if center:
+            inputs, targets = inputs - inputs.mean(0), targets - targets.mean(0)
+        N = len(inputs)
+        return cls(
+            inputs.T @ inputs / N,
+            targets.T @ inputs / N,
+            targets.T @ targets / N,
+            inputs.mean(0),
+            targets.mean(0),
+            inputs,
+            targets,
+        )
+
+    @property
+    def n_in(self) -> int:
+        """Input dimension."""
+        return self.Syx.shape[1]
+
+    @property
+    def n_out(self) -> int:
+        """Target dimension."""
+        return self.Syx.shape[0]
+
+    @property
+    def whiteness_violation(self) -> float:
+        """Largest entry of Sxx - I."""
+        return float(np.abs(self.Sxx - np.eye(self.n_in)).max())
+
+    @functools.cached_property
+    def optimum(self) -> np.ndarray:
+        """The least-squares map Syx Sxx^+ (n_out, n_in)."""
+        inverse = _root(self.Sxx)[1]
+        return self.Syx @ inverse @ inverse
+
+    @functools.cached_property
+    def batch(self) -> Batch:
+        """The whole population as n_in + n_out columns with exactly its moments."""
+        root, inverse = _root(self.Sxx)
+        whitened = self.Syx @ inverse
+        noise, _ = _root(_clipped(self.Syy - whitened @ whitened.T))
+        X = np.concatenate([root, np.zeros((self.n_in, self.n_out))], axis=1)
+        Y = np.concatenate([whitened, noise], axis=1)
+        if not noise.any():
+            X, Y = root, whitened
+        mean = np.concatenate([self.mean_x, self.mean_y])
+        one = np.linalg.pinv(np.concatenate([X, Y]), rcond=1e-10) @ mean if mean.any() else None
+        return Batch(X, Y, None if one is None else one[:, None])
+
+    def sample(self, size: int, rng: np.random.Generator) -> Batch:
+        """A mini-batch: rows of the data drawn without replacement, or draws of a normal population without data.
+
+        Args:
+            size: number of samples N.
+            rng: the generator.
+        """
+        if self.inputs is not None:
+            if size > len(self.inputs):
+                raise ValueError(f"a batch of {size} does not fit the {len(self.inputs)} samples of the task")
+            rows = rng.choice(len(self.inputs), size, replace=False)
+            x, y = self.inputs[rows], self.targets[rows]
+        else:
+            X, Y, one = self.batch
+            z = rng.standard_normal((X.shape[1], size))
+            if one is not None:
+                # The root of the covariance I - one one^T of the columns' coefficients, then their mean.
+                length = one.T @ one
+                z = z - one @ (one.T @ z) * (1 - np.sqrt(np.clip(1 - length, 0, 1))) / length + one
+            x, y = (X @ z).T, (Y @ z).T
+        root = np.sqrt(size)
+        return Batch(x.T / root, y.T / root, np.full((size, 1), 1 / root))
+
+    def __repr__(self):
+        kind = "white" if self.whiteness_violation < 1e-8 else "not white"
+        s = np.linalg.svd(self.optimum, compute_uv=False)
+        s = s[s > 1e-10 * max(s[0], 1e-300)]
+        values = ", ".join(f"{v:.4g}" for v in s[:6]) + ", ..." * (len(s) > 6)
+        return f"Task({self.n_in} -> {self.n_out}, {kind}, singular values {values})"
+
+
+def _clipped(S):
+    """The nearest positive semi-definite matrix, with rounding errors set to zero."""
+    values, O = np.linalg.eigh((S + S.T) / 2)
+    scale = max(np.abs(values).max(initial=0), 1e-300)
+    return (O * np.where(values > 1e-12 * max(scale, 1.0), values, 0)) @ O.T

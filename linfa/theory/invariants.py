@@ -1,0 +1,65 @@
+"""Conserved quantities of learning rules, as functions of (rule, state).
+
+Each returns a tuple of matrices, one for every place in the network where it applies; leading axes of the state are
+kept.  Indices: W_l is the weight below cut l, W_(l+1) the one above, B_l the feedback that delivers the error to cut l.
+"""
+
+from linfa.algebra import T, product
+
+
+def balance(rule, state) -> tuple:
+    """W_(l+1)^T W_(l+1) - W_l W_l^T, the balance of neighbouring layers under backprop.
+
+    Conserved by the gradient flow of any loss on any data (Fukumizu 1998; Saxe et al. 2013; Arora et al. 2018; known).
+    """
+    weights = state.weights
+    return tuple(T(above) @ above - below @ T(below) for below, above in zip(weights, weights[1:], strict=False))
+
+
+def feedback_alignment(rule, state) -> tuple:
+    """W_l W_l^T - B_l W_(l+1) - W_(l+1)^T B_l^T for a fixed B_l that spans one layer.
+
+    Conserved by feedback alignment for any loss, data and start.  The zero-start case is Lillicrap et al. (2016), the
+    per-neuron law Robertson & Koyejo (2023); the full matrix is derived here.
+    """
+    out = []
+    for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
+        if edge.single_layer:
+            below, above = state.weights[edge.activity - 1], state.weights[edge.activity]
+            mixed = product(rule.feedback.factors(stored, above)) @ above
+            out.append(below @ T(below) - mixed - T(mixed))
+    return tuple(out)
+
+
+def kolen_pollack(rule, state) -> tuple:
+    """B_l - W_(l+1)^T, or Q_l - W_(l+1)^T P_l^T with two factors and P fixed.
+
+    Decays exactly as exp(-lambda t) (Kolen & Pollack 1994; Akrout et al. 2019; known), and in discrete time as
+    (1 - eta lambda)^t.  The two-factor form is derived here.
+    """
+    out = []
+    for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
+        seen = product((*stored[1:], state.weights[edge.activity]))
+        out.append(stored[0] - T(seen))
+    return tuple(out)
+
+
+def activity_balance(rule, state) -> tuple:
+    """W_l W_l^T - Q_l Q_l^T, Q_l the stored factor nearest the activity, when Q_l receives -E[h_l z^T].
+
+    Conserved for any motion of the other factors, any loss and data; decays as exp(-2 lambda t) (derived here).
+    """
+    out = []
+    for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
+        below = state.weights[edge.activity - 1]
+        out.append(below @ T(below) - stored[0] @ T(stored[0]))
+    return tuple(out)
+
+
+def factor_balance(rule, state) -> tuple:
+    """Q_l^T Q_l - P_l P_l^T, the balance of the two feedback factors.
+
+    Conserved by the Hebbian and the normative plasticity for any motion of the weights; decays as exp(-2 lambda t)
+    (derived here).
+    """
+    return tuple(T(Q) @ Q - P @ T(P) for Q, P in state.feedback)

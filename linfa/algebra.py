@@ -35,7 +35,9 @@ def sign(x):
     if is_symbolic(x):
         import sympy
 
-        return x.applyfunc(sympy.sign)
+        from linfa.symbolic import Sign
+
+        return x.applyfunc(sympy.sign) if isinstance(x, sympy.MatrixBase) else Sign(x)
     return x.sign() if _torch(x) else np.sign(x)
 
 
@@ -60,8 +62,12 @@ def clip(x, bound):
 def normalised(C):
     """A covariance divided by its largest variance, C / max_j C_jj; all zeros stay all zeros."""
     if is_symbolic(C):
+        import sympy
+
         from linfa.symbolic import Normalised
 
+        if isinstance(C, sympy.MatrixBase):
+            return C / sympy.Max(*C.diagonal())
         return Normalised(C)
     torch = _torch(C)
     if torch:

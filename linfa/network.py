@@ -75,9 +75,7 @@ class Network:
         """
         rng, n = np.random.default_rng(seed), _widths(widths)
         return cls(
-            tuple(
-                scale / np.sqrt(a) * rng.standard_normal((*batch, b, a)) for a, b in zip(n, n[1:], strict=False)
-            )
+            tuple(scale / np.sqrt(a) * rng.standard_normal((*batch, b, a)) for a, b in zip(n, n[1:], strict=False))
         )
 
     @classmethod

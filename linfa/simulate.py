@@ -29,7 +29,9 @@ def check_feedback(rule, network, feedback) -> tuple:
     """
     edges = rule.route.edges(network.depth)
     if len(feedback) != len(edges):
-        raise ValueError(f"{rule.name} has {len(edges)} edges at depth {network.depth}; got feedback for {len(feedback)}")
+        raise ValueError(
+            f"{rule.name} has {len(edges)} edges at depth {network.depth}; got feedback for {len(feedback)}"
+        )
     given = []
     for edge, stored in zip(edges, feedback, strict=True):
         stored = tuple(stored) if isinstance(stored, (tuple, list)) else (stored,)

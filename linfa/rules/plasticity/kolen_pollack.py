@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from linfa.algebra import T
-from linfa.rules.claims import Conserved
+from linfa.rules.claims import ClosedForm, Conserved
 from linfa.rules.plasticity.base import Plasticity
 from linfa.theory import invariants
 
@@ -30,5 +30,7 @@ class KolenPollack(Plasticity):
         return (True,) + (False,) * (stored - 1)
 
     def claims(self, rule):
-        tied = (Conserved(invariants.kolen_pollack, 1),) if rule.route.single_layer else ()
+        tied = ()
+        if rule.route.single_layer:
+            tied = (Conserved(invariants.kolen_pollack, 1), ClosedForm("KolenPollackDecay"))
         return (*tied, Conserved(invariants.activity_balance, 2))

@@ -1,0 +1,305 @@
+"""The vector field of a rule on matrix symbols of symbolic size: derive, print, prove.
+
+`linfa.dynamics.velocity` is called on sympy's MatrixSymbols, nothing is typed again.  Only the last step is added here:
+products of the data columns become moments, (W_L .. W_1 X - Y) X^T -> -E with E = Syx - W_L .. W_1 Sxx.
+"""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+
+import sympy as sp
+from sympy.matrices.expressions.matexpr import MatrixElement
+
+from linfa.dynamics import State, velocity
+from linfa.rules import Conserved, Rule
+from linfa.task import Batch
+
+EPSILON = sp.Symbol("epsilon")
+DECAY = sp.Symbol("lambda", positive=True)
+
+
+class Normalised(sp.MatrixExpr):
+    """A covariance divided by its largest variance, symmetric: the symbolic form of `linfa.algebra.normalised`."""
+
+    shape = property(lambda self: self.args[0].shape)
+
+    def _eval_transpose(self):
+        return self
+
+    def _entry(self, i, j, **kwargs):
+        return MatrixElement(self, i, j)
+
+    def _sympystr(self, printer):
+        return f"normalised({printer.doprint(self.args[0])})"
+
+    def _latex(self, printer):
+        return r"\widehat{" + printer.doprint(self.args[0]) + "}"
+
+    def _numpycode(self, printer):
+        return f"normalised({printer._print(self.args[0])})"
+
+
+class Sign(sp.MatrixExpr):
+    """Entrywise sign of a matrix expression: the symbolic form of `linfa.algebra.sign`."""
+
+    shape = property(lambda self: self.args[0].shape)
+
+    def _eval_transpose(self):
+        return Sign(sp.transpose(self.args[0]).doit())
+
+    def _entry(self, i, j, **kwargs):
+        return sp.sign(self.args[0][i, j])
+
+    def _sympystr(self, printer):
+        return f"sign({printer.doprint(self.args[0])})"
+
+    def _latex(self, printer):
+        return r"\operatorname{sign}(" + printer.doprint(self.args[0]) + ")"
+
+    def _numpycode(self, printer):
+        return f"numpy.sign({printer._print(self.args[0])})"
+
+
+def symbols(rule: Rule, depth: int) -> tuple[State, Batch]:
+    """The state and the data columns as MatrixSymbols of symbolic size n_0 .. n_L."""
+    n = sp.symbols(f"n_0:{depth + 1}", integer=True, positive=True)
+    N = sp.Symbol("N", integer=True, positive=True)
+    weights = tuple(sp.MatrixSymbol(f"W_{cut}", n[cut], n[cut - 1]) for cut in range(1, depth + 1))
+    feedback = tuple(
+        tuple(
+            sp.MatrixSymbol(f"{name}_{edge.activity}", *shape)
+            for name, shape in zip(
+                rule.feedback.names, rule.feedback.shapes(n[edge.activity], n[edge.source]), strict=True
+            )
+        )
+        for edge in rule.route.edges(depth)
+    )
+    return State(weights, feedback), Batch(sp.MatrixSymbol("X", n[0], N), sp.MatrixSymbol("Y", n[depth], N))
+
+
+def derive(rule: Rule, depth: int = 2) -> "Equations":
+    """The matrix differential equations of a rule in a network of some depth.
+
+    Args:
+        rule: a `Rule`; a non-zero decay is printed as lambda.
+        depth: number of weights, at least 1.
+
+    Raises:
+        ValueError: if the depth is not positive.
+        TypeError: for a part without a symbolic form, such as a clamp.
+
+    >>> print(derive(linfa.fa(), depth=2))
+    fa: Layerwise() / Dense(scale=1.0) / Fixed(), depth 2
+      E = S_yx - W_2*W_1*S_xx
+      dW_1/dt = B_1*E
+      dW_2/dt = E*W_1.T
+      dB_1/dt = 0
+    """
+    if depth < 1:
+        raise ValueError(f"depth is the number of weights, at least 1; got {depth}")
+    return Equations(dataclasses.replace(rule, decay=DECAY) if rule.decay else rule, depth)
+
+
+@dataclass(frozen=True)
+class Equations:
+    """The equations of motion of a rule: prints as text, as LaTeX, and as mathematics in a notebook.
+
+    Args:
+        rule: the rule.
+        depth: number of weights.
+    """
+
+    rule: Rule
+    depth: int
+
+    @functools.cached_property
+    def state(self) -> State:
+        """The symbols that move."""
+        return symbols(self.rule, self.depth)[0]
+
+    @functools.cached_property
+    def residual(self) -> sp.MatrixSymbol:
+        """E, the symbol of Syx - W_L .. W_1 Sxx."""
+        first, last = self.state.weights[0], self.state.weights[-1]
+        return sp.MatrixSymbol("E", last.shape[0], first.shape[1])
+
+    @functools.cached_property
+    def residual_definition(self) -> sp.MatrixExpr:
+        """Syx - W_L .. W_1 Sxx."""
+        n, m = self.residual.shape[1], self.residual.shape[0]
+        Sxx, Syx = sp.MatrixSymbol("S_xx", n, n), sp.MatrixSymbol("S_yx", m, n)
+        return Syx - sp.MatMul(*reversed(self.state.weights), Sxx)
+
+    @functools.cached_property
+    def velocity(self) -> State:
+        """Right-hand sides, with the moments of the data in place of its columns."""
+        state, batch = symbols(self.rule, self.depth)
+        v = velocity(self.rule, state, batch)
+        X, E, (m, n) = batch.X, self.residual, self.residual.shape
+        error = (sp.MatMul(*reversed(state.weights), X) - batch.Y).doit()
+        back = sp.transpose(error).doit()
+        Sxx, See = sp.MatrixSymbol("S_xx", n, n), sp.MatrixSymbol("S_ee", m, m)
+        clean = functools.partial(
+            _moments, table={(error, X.T): -E, (X, back): -E.T, (error, back): See, (X, X.T): Sxx}
+        )
+        return State(tuple(map(clean, v.weights)), tuple(tuple(map(clean, stored)) for stored in v.feedback))
+
+    @functools.cached_property
+    def pairs(self) -> tuple[tuple[sp.MatrixSymbol, sp.MatrixExpr], ...]:
+        """(symbol, its derivative) for every weight and every stored feedback matrix."""
+        left = [*self.state.weights, *(B for stored in self.state.feedback for B in stored)]
+        right = [*self.velocity.weights, *(B for stored in self.velocity.feedback for B in stored)]
+        return tuple(zip(left, right, strict=True))
+
+    def latex(self) -> str:
+        """The equations as a LaTeX ``aligned`` environment."""
+        lines = [f"E &= {sp.latex(self.residual_definition)}"]
+        lines += [rf"\dot{{{sp.latex(x)}}} &= {sp.latex(v)}" for x, v in self.pairs]
+        return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+    def _repr_latex_(self):
+        return f"$\\displaystyle {self.latex()}$"
+
+    def __str__(self):
+        lines = [f"{self.rule!r}, depth {self.depth}", f"  E = {self.residual_definition}"]
+        lines += [f"  d{x}/dt = {v if not v.is_ZeroMatrix else 0}" for x, v in self.pairs]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def modes(self) -> dict[sp.Symbol, sp.Expr]:
+        """The scalar equations of one mode, when weights and feedback start aligned with the task and inputs are white.
+
+        The same vector field on 1x1 matrices: w_l, b_l (or q_l, p_l) and the singular value s.
+
+        >>> derive(linfa.fa(), depth=2).modes()
+        {w_1: b_1*(s - w_1*w_2), w_2: w_1*(s - w_1*w_2), b_1: 0}
+        """
+        rule = _scalar(self.rule)
+        s = sp.Symbol("s", positive=True)
+        state, _ = symbols(rule, self.depth)
+        one = {x: sp.Symbol(x.name.lower(), real=True) for x in [*state.weights, *sum(state.feedback, ())]}
+        small = State(
+            tuple(sp.ImmutableMatrix([[one[w]]]) for w in state.weights),
+            tuple(tuple(sp.ImmutableMatrix([[one[B]]]) for B in stored) for stored in state.feedback),
+        )
+        v = velocity(rule, small, Batch(sp.ImmutableMatrix([[1]]), sp.ImmutableMatrix([[s]])))
+        right = [*v.weights, *sum(v.feedback, ())]
+        return {x: sp.factor_terms(sp.factor(e[0, 0])) for x, e in zip(one.values(), right, strict=True)}
+
+    def change(self, quantity, rate=0) -> tuple[sp.Expr, ...]:
+        """d/dt quantity + rate * lambda * quantity along the flow, as polynomials in non-commuting symbols.
+
+        The time derivative is the coefficient of epsilon in quantity(state + epsilon velocity); sympy's own matrix
+        derivative is not used.
+
+        Args:
+            quantity: a function of (rule, state) that gives a tuple of matrices.
+            rate: a claimed rate of decay, in units of the rule's decay.
+        """
+        moved = State(
+            tuple(w + EPSILON * v for w, v in zip(self.state.weights, self.velocity.weights, strict=True)),
+            tuple(
+                tuple(B + EPSILON * v for B, v in zip(stored, moves, strict=True))
+                for stored, moves in zip(self.state.feedback, self.velocity.feedback, strict=True)
+            ),
+        )
+        out = []
+        for matrix in quantity(self.rule, moved):
+            words = polynomial(matrix)
+            slope = sp.diff(words, EPSILON).subs(EPSILON, 0)
+            out.append(sp.expand(slope + rate * self.rule.decay * words.subs(EPSILON, 0)))
+        return tuple(out)
+
+    def prove(self, claim: Conserved) -> "Proof":
+        """Prove or refute a conserved quantity by substitution of the flow, for any E (so for any loss and data).
+
+        >>> equations = derive(linfa.fa(), depth=3)
+        >>> [bool(equations.prove(claim)) for claim in linfa.fa().conserved()]
+        [True]
+        >>> wrong = linfa.bp().conserved()[0]
+        >>> print(equations.prove(wrong))
+        refuted: d/dt balance = ...
+        """
+        residue = tuple(r for r in self.change(claim.quantity, claim.rate) if r != 0)
+        return Proof(claim, residue)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The outcome of a proof by substitution; true when nothing is left over.
+
+    Args:
+        claim: the claim.
+        residue: what is left of its time derivative, for each matrix where that is not zero.
+    """
+
+    claim: Conserved
+    residue: tuple[sp.Expr, ...]
+
+    def __bool__(self):
+        return not self.residue
+
+    def __str__(self):
+        if self:
+            return f"proved: {self.claim}"
+        return f"refuted: d/dt {self.claim.quantity.__name__} = {'; '.join(map(str, self.residue))}"
+
+
+def _scalar(rule):
+    """The rule with feedback of rank 1 if it has a rank: all that one mode can see."""
+    if hasattr(rule.feedback, "rank"):
+        return dataclasses.replace(rule, feedback=dataclasses.replace(rule.feedback, rank=1))
+    return rule
+
+
+def _moments(expression, table):
+    """Replace data columns by moments: two signals that meet are an expectation, looked up in the table."""
+    expression = expression.doit()
+    if isinstance(expression, sp.MatAdd):
+        return sp.MatAdd(*(_moments(term, table) for term in expression.args)).doit()
+    if isinstance(expression, Normalised):
+        return Normalised(_moments(expression.args[0], table))
+    if not isinstance(expression, sp.MatMul):
+        return expression
+    out = []
+    for factor in expression.args:
+        pair = (out[-1], factor) if out else None
+        if pair in table:
+            out[-1] = table[pair]
+        else:
+            out.append(_moments(factor, table) if isinstance(factor, Normalised) else factor)
+    return sp.MatMul(*out).doit()
+
+
+def polynomial(expression) -> sp.Expr:
+    """A matrix expression as a polynomial in non-commuting symbols, a transpose A^T being a symbol of its own.
+
+    Unlike matrix expressions of symbolic size, such polynomials expand and compare reliably.
+    """
+    return sp.expand(_words(expression, False))
+
+
+def _words(x, transposed):
+    if isinstance(x, sp.MatAdd):
+        return sp.Add(*(_words(a, transposed) for a in x.args))
+    if isinstance(x, sp.MatMul):
+        factors = [_words(a, transposed) for a in x.args]
+        return sp.Mul(*(reversed(factors) if transposed else factors))
+    if isinstance(x, sp.Transpose):
+        return _words(x.arg, not transposed)
+    if isinstance(x, sp.MatPow):
+        return _words(x.base, transposed) ** x.exp
+    if x.is_Matrix and x.is_ZeroMatrix:
+        return sp.Integer(0)
+    if isinstance(x, sp.Identity):
+        return sp.Integer(1)
+    if isinstance(x, Normalised):
+        return sp.Symbol(f"normalised({x.args[0]})", commutative=False)
+    if isinstance(x, sp.MatrixSymbol):
+        return sp.Symbol(x.name + "^T" * transposed, commutative=False)
+    if isinstance(x, sp.Expr) and not isinstance(x, sp.MatrixExpr):
+        return x
+    text = f"({sp.transpose(x).doit() if transposed else x})"
+    return sp.Symbol(text, commutative=False)

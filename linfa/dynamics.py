@@ -1,7 +1,7 @@
 """The vector field of a learning rule: one function that numpy, torch and sympy run.
 
-A forward pass through y = W_L .. W_1 x, the rule's teaching signals, and from them the velocity of every weight and every
-feedback matrix.  All matrices may carry leading batch axes.
+A forward pass through y = W_L .. W_1 x, the rule's teaching signals, and from them the velocity of every weight and
+every feedback matrix.  All matrices may carry leading batch axes.
 """
 
 from typing import Any, NamedTuple

@@ -1,5 +1,6 @@
 """A deep linear network: its weights at the start."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,15 +75,13 @@ class Network:
             batch: leading axes of an ensemble.
         """
         rng, n = np.random.default_rng(seed), _widths(widths)
-        return cls(
-            tuple(scale / np.sqrt(a) * rng.standard_normal((*batch, b, a)) for a, b in zip(n, n[1:], strict=False))
-        )
+        return cls(tuple(scale / np.sqrt(a) * rng.standard_normal((*batch, b, a)) for a, b in itertools.pairwise(n)))
 
     @classmethod
     def zero(cls, widths: Sequence[int], batch: tuple = ()):
         """All weights zero, where feedback alignment (but not backprop) starts to learn."""
         n = _widths(widths)
-        return cls(tuple(np.zeros((*batch, b, a)) for a, b in zip(n, n[1:], strict=False)))
+        return cls(tuple(np.zeros((*batch, b, a)) for a, b in itertools.pairwise(n)))
 
     @classmethod
     def balanced(cls, widths: Sequence[int], scale: float = 0.1, seed: int = 0, batch: tuple = ()):
@@ -136,4 +135,4 @@ class Network:
 
 
 def _chain(frames, diagonal):
-    return tuple((b * diagonal) @ np.swapaxes(a, -1, -2) for a, b in zip(frames, frames[1:], strict=False))
+    return tuple((b * diagonal) @ np.swapaxes(a, -1, -2) for a, b in itertools.pairwise(frames))

@@ -1,4 +1,4 @@
-"""What is read off a state: pure functions of (rule, state, task), for states with any leading axes (times, ensembles)."""
+"""What is read off a state: pure functions of (rule, state, task), for states with any leading axes."""
 
 import numpy as np
 

@@ -93,8 +93,8 @@ def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: floa
 
     if rule.feedback.redrawn:
         raise ValueError(
-            f"{rule.name} draws its feedback anew at every step and has no flow: use linfa.descend, or a rule with fixed "
-            "magnitudes such as linfa.sign_symmetry('uSF')"
+            f"{rule.name} draws its feedback anew at every step and has no flow: use linfa.descend, or a rule with "
+            "fixed magnitudes such as linfa.sign_symmetry('uSF')"
         )
     times = _times(time)
     state = _check(rule, task, network, feedback, seed)

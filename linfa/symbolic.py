@@ -89,6 +89,7 @@ def derive(rule: Rule, depth: int = 2) -> "Equations":
         ValueError: if the depth is not positive.
         TypeError: for a part without a symbolic form, such as a clamp.
 
+    >>> import linfa
     >>> print(derive(linfa.fa(), depth=2))
     fa: Layerwise() / Dense(scale=1.0) / Fixed(), depth 2
       E = S_yx - W_2*W_1*S_xx
@@ -173,6 +174,7 @@ class Equations:
 
         The same vector field on 1x1 matrices: w_l, b_l (or q_l, p_l) and the singular value s.
 
+        >>> import linfa
         >>> derive(linfa.fa(), depth=2).modes()
         {w_1: b_1*(s - w_1*w_2), w_2: w_1*(s - w_1*w_2), b_1: 0}
         """
@@ -215,6 +217,7 @@ class Equations:
     def prove(self, claim: Conserved) -> "Proof":
         """Prove or refute a conserved quantity by substitution of the flow, for any E (so for any loss and data).
 
+        >>> import linfa
         >>> equations = derive(linfa.fa(), depth=3)
         >>> [bool(equations.prove(claim)) for claim in linfa.fa().conserved()]
         [True]

@@ -42,11 +42,11 @@ def _symmetric(name, S, n):
 
 def _root(S):
     """Symmetric square root and its pseudo-inverse."""
-    values, O = np.linalg.eigh(S)
+    values, basis = np.linalg.eigh(S)
     keep = values > 1e-12 * max(values.max(initial=0), 1e-300)
     root = np.where(keep, np.sqrt(np.where(keep, values, 1)), 0)
     inverse = np.where(keep, 1 / np.where(keep, root, 1), 0)
-    return (O * root) @ O.T, (O * inverse) @ O.T
+    return (basis * root) @ basis.T, (basis * inverse) @ basis.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,6 +245,6 @@ class Task:
 
 def _clipped(S):
     """The nearest positive semi-definite matrix, with rounding errors set to zero."""
-    values, O = np.linalg.eigh((S + S.T) / 2)
+    values, basis = np.linalg.eigh((S + S.T) / 2)
     scale = max(np.abs(values).max(initial=0), 1e-300)
-    return (O * np.where(values > 1e-12 * max(scale, 1.0), values, 0)) @ O.T
+    return (basis * np.where(values > 1e-12 * max(scale, 1.0), values, 0)) @ basis.T

@@ -36,7 +36,7 @@ def fa(scale: float = 1.0) -> Rule:
 
 
 def dfa(scale: float = 1.0) -> Rule:
-    """Direct feedback alignment: delta_l = B_l e, the output error broadcast by fixed random matrices (Nokland 2016)."""
+    """Direct feedback alignment: delta_l = B_l e, the output error through fixed random matrices (Nokland 2016)."""
     return Rule(Direct(), Dense(scale), name="dfa")
 
 

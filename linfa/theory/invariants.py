@@ -4,6 +4,8 @@ Each returns a tuple of matrices, one for every place in the network where it ap
 kept.  Indices: W_l is the weight below cut l, W_(l+1) the one above, B_l the feedback that delivers the error to cut l.
 """
 
+import itertools
+
 from linfa.algebra import T, product
 
 
@@ -13,7 +15,7 @@ def balance(rule, state) -> tuple:
     Conserved by the gradient flow of any loss on any data (Fukumizu 1998; Saxe et al. 2013; Arora et al. 2018; known).
     """
     weights = state.weights
-    return tuple(T(above) @ above - below @ T(below) for below, above in zip(weights, weights[1:], strict=False))
+    return tuple(T(above) @ above - below @ T(below) for below, above in itertools.pairwise(weights))
 
 
 def feedback_alignment(rule, state) -> tuple:

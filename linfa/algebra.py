@@ -15,8 +15,8 @@ import numpy as np
 
 
 def is_symbolic(x) -> bool:
-    """Whether x is a sympy object."""
-    return type(x).__module__.startswith(("sympy.", "linfa.symbolic"))
+    """Whether x is a sympy matrix."""
+    return hasattr(x, "is_Matrix")
 
 
 def _torch(x):

@@ -52,9 +52,11 @@ def start(rule, network, seed: int = 0) -> State:
     """
     weights = network.weights
     like = weights[0]
+    edges, widths = rule.route.edges(network.depth), network.widths
+    rule.feedback.check([(widths[edge.activity], widths[edge.source]) for edge in edges])
     arrays = [np.asarray(w) for w in weights]
     feedback = []
-    for edge in rule.route.edges(network.depth):
+    for edge in edges:
         forward = arrays[edge.activity]
         for w in arrays[edge.activity + 1 : edge.source]:
             forward = w @ forward

@@ -21,6 +21,8 @@ class Feedback(abc.ABC):
     """Names of the stored matrices, as in the formulas."""
     reads_weight: ClassVar[bool] = False
     """Whether the factors depend on the forward weight, which exists only on edges over a single layer."""
+    starts_at_random: ClassVar[bool] = True
+    """Whether the stored matrices are drawn without looking at the forward map."""
     redrawn: ClassVar[bool] = False
     """Whether the stored matrices are drawn anew at every step."""
 
@@ -41,6 +43,9 @@ class Feedback(abc.ABC):
     @abc.abstractmethod
     def factors(self, stored: tuple, weight) -> tuple:
         """The matrices whose product, left to right, is B (..., n_h, n_e); ``weight`` is (..., n_e, n_h) or None."""
+
+    def check(self, sizes: list[tuple[int, int]]) -> None:  # noqa: B027  most feedback fits everywhere
+        """Raise ValueError if the feedback cannot run on edges of these sizes (n_h, n_e)."""
 
     @property
     def bound(self) -> float | None:

@@ -14,7 +14,7 @@ class LowRank(Feedback):
     """B = Q P with Q (n_h, r) and P (r, n_e) (Hanut & Kadmon, arXiv 2502.20580).
 
     Args:
-        rank: r, at most min(n_h, n_e) on every edge.
+        rank: r; an edge of fewer than r errors or units carries as many as it can, min(r, n_h, n_e).
         clamp: the delivered error is limited to [-clamp, clamp]; None, the default, leaves it as it is.  The authors'
             code clamps at 1.  With a clamp nothing is homogeneous in the error.
     """
@@ -37,19 +37,20 @@ class LowRank(Feedback):
         return self.clamp
 
     def shapes(self, n_h, n_e):
-        return ((n_h, self.rank), (self.rank, n_e))
+        r = self.rank_between(n_h, n_e)
+        return ((n_h, r), (r, n_e))
+
+    def rank_between(self, n_h, n_e):
+        """The rank on an edge of that size; r itself where the size is a symbol."""
+        return min(self.rank, n_h, n_e) if isinstance(n_h, int) else self.rank
 
     def factors(self, stored, weight):
         return stored
 
-    def check(self, forward):
-        """Raise ValueError unless the rank fits the edge."""
-        *_, n_e, n_h = forward.shape
-        if self.rank > min(n_e, n_h):
-            raise ValueError(
-                f"feedback of rank {self.rank} does not fit an edge from {n_e} errors to {n_h} units: "
-                f"use a rank of at most {min(n_e, n_h)}"
-            )
+    def check(self, sizes):
+        largest = max((min(size) for size in sizes), default=self.rank)
+        if self.rank > largest:
+            raise ValueError(f"feedback of rank {self.rank} fits no edge: the largest possible rank here is {largest}")
 
 
 @final
@@ -61,10 +62,10 @@ class RandomFactors(LowRank):
     """
 
     def start(self, rng, forward, std):
-        self.check(forward)
         *batch, n_e, n_h = forward.shape
-        Q = std * np.sqrt(n_e / self.rank) * rng.standard_normal((*batch, n_h, self.rank))
-        P = rng.standard_normal((*batch, self.rank, n_e)) / np.sqrt(n_e)
+        r = self.rank_between(n_h, n_e)
+        Q = std * np.sqrt(n_e / r) * rng.standard_normal((*batch, n_h, r))
+        P = rng.standard_normal((*batch, r, n_e)) / np.sqrt(n_e)
         return Q, P
 
 
@@ -73,8 +74,10 @@ class RandomFactors(LowRank):
 class SVDFactors(LowRank):
     """The truncated SVD W^T ~ U S V^T at the start, split evenly: Q = U S^(1/2), P = S^(1/2) V^T."""
 
+    starts_at_random: ClassVar[bool] = False
+
     def start(self, rng, forward, std):
-        self.check(forward)
         U, s, Vt = np.linalg.svd(np.swapaxes(forward, -1, -2), full_matrices=False)
-        root = np.sqrt(s[..., : self.rank])
-        return U[..., :, : self.rank] * root[..., None, :], root[..., :, None] * Vt[..., : self.rank, :]
+        r = min(self.rank, s.shape[-1])
+        root = np.sqrt(s[..., :r])
+        return U[..., :, :r] * root[..., None, :], root[..., :, None] * Vt[..., :r, :]

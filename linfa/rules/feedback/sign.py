@@ -30,8 +30,8 @@ class Sign(Feedback):
         return (hadamard(stored[0], T(sign(weight))),)
 
 
-def _half_normal(rng, forward, std):
-    return (np.abs(std * rng.standard_normal(np.swapaxes(forward, -1, -2).shape)),)
+def _normals(rng, forward):
+    return rng.standard_normal(np.swapaxes(forward, -1, -2).shape)
 
 
 @final
@@ -49,7 +49,7 @@ class FixedSign(Sign):
     """frSF: random magnitudes, drawn once."""
 
     def start(self, rng, forward, std):
-        return _half_normal(rng, forward, std)
+        return (abs(std * _normals(rng, forward)),)
 
 
 @final
@@ -59,5 +59,10 @@ class RedrawnSign(Sign):
 
     redrawn: ClassVar[bool] = True
 
+    @staticmethod
+    def draw(normals, std):
+        """Magnitudes from standard normal numbers (numpy or torch)."""
+        return abs(std * normals)
+
     def start(self, rng, forward, std):
-        return _half_normal(rng, forward, std)
+        return (self.draw(_normals(rng, forward), std),)

@@ -1,0 +1,11 @@
+"""deep: rules of `linfa` on PyTorch models.
+
+promote.py   (model, rule) -> the same model with another backward, and back
+layers.py    what a promoted layer becomes        ops.py   the autograd functions
+models/      a few networks                       data/    readers, batches, augmentation
+train.py     a plain training loop                measure.py  alignment and error rank while training
+"""
+
+from deep.promote import Unsupported, demote, promote
+
+__all__ = ["Unsupported", "demote", "promote"]

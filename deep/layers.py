@@ -1,0 +1,147 @@
+"""What a promoted layer becomes: the same module with the same parameters, and another backward.
+
+`Edge` layers deliver their input's error by a layerwise edge.  `Cut` layers take part in the direct route: they detach
+their input and hand the live one to the layer at the source of the error, which joins all of them in one fan-out.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from deep import ops
+
+
+class Promoted:
+    """Mixed into a promoted layer; ``feedback`` holds what its edges store, ``rule`` the rule."""
+
+    def extra_repr(self):
+        return f"{super().extra_repr()}, rule={self.rule.name}"
+
+    def decayed_weight(self):
+        """The weight with the rule's decay in its gradient."""
+        return ops.decayed(self.weight, self.rule.decay)
+
+
+def autocast(*tensors):
+    """The tensors in autocast's dtype where autocast is on; None stays None."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t if t is None else t.to(dtype) for t in tensors)
+
+
+def stored(rule, parameters):
+    """What an edge stores, in the order of the rule, with the rule's decay on what learns."""
+    if not parameters:
+        return ()
+    matrices = [parameters[name] for name in rule.feedback.names]
+    return tuple(ops.decayed(B, rule.decay) if B.requires_grad else B for B in matrices)
+
+
+def edge_stored(layer):
+    """What a layer's own edge stores, drawn anew where the rule says so."""
+    feedback, rule = layer.feedback, layer.rule
+    if rule.feedback.redrawn and layer.training and torch.is_grad_enabled():
+        with torch.no_grad():
+            for matrix in feedback.values():
+                matrix.copy_(rule.feedback.draw(torch.randn_like(matrix), layer.spread))
+    return stored(rule, feedback)
+
+
+class EdgeLinear(Promoted, nn.Linear):
+    """`nn.Linear` on a layerwise edge; without feedback where its input needs no error."""
+
+    def forward(self, x):
+        x, weight, bias, *stored = autocast(x, self.decayed_weight(), self.bias, *edge_stored(self))
+        return ops.apply(ops.LinearMap, x, weight, bias, self.rule, *stored)
+
+
+class EdgeConv2d(Promoted, nn.Conv2d):
+    """`nn.Conv2d` on a layerwise edge."""
+
+    def forward(self, x):
+        x, weight, bias, *stored = autocast(x, self.decayed_weight(), self.bias, *edge_stored(self))
+        padding = self.padding
+        if self.padding_mode != "zeros" or padding == "same":
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=mode), (0, 0)
+        elif padding == "valid":
+            padding = (0, 0)
+        geometry = (self.stride, padding, self.dilation, self.groups)
+        if x.dim() == 3:
+            return ops.apply(ops.ConvMap, x[None], weight, bias, self.rule, geometry, *stored)[0]
+        return ops.apply(ops.ConvMap, x, weight, bias, self.rule, geometry, *stored)
+
+
+class Cut(Promoted):
+    """A layer of the direct route.
+
+    ``cuts`` is one dictionary that all layers of a promoted model share during a single forward: every cut layer puts
+    its live input there and the source layer takes them all out again.  ``first`` is the layer that runs first,
+    ``is_cut`` whether the layer's input carries a teaching signal, and the source has ``edges`` (module path -> key in
+    ``feedback``).
+    """
+
+    def linear_map(self, x):
+        """The map itself, left to autograd but for the rule's decay."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its linear map is")
+
+    def forward(self, x):
+        if not torch.is_grad_enabled():
+            return self.linear_map(x)
+        if self.first:
+            self.cuts.clear()
+        if self.is_cut:
+            if self.path in self.cuts:
+                raise RuntimeError(
+                    f"{self.path} ran twice in one forward pass: a direct rule needs a layer of its own for every cut; "
+                    f"name it in exact=('{self.path}',) to leave it on backpropagation"
+                )
+            self.cuts[self.path] = x
+            x = x.detach()
+        if not self.edges:
+            return self.linear_map(x)
+        if self.source_is_input:
+            return self.linear_map(self.fan_out(x))
+        return self.fan_out(self.linear_map(x))
+
+    def fan_out(self, signal):
+        """Join the cuts of this forward pass to the signal whose error they receive."""
+        missing = [path for path in self.edges if path not in self.cuts]
+        if missing:
+            raise RuntimeError(
+                f"the layers {', '.join(missing)} did not run before {self.path} in this forward pass, with gradients "
+                "on: a direct rule needs every cut in the same pass (re-entrant checkpointing hides them: use "
+                "use_reentrant=False)"
+            )
+        lead = signal.dim() - 1 if isinstance(self, nn.Linear) else 1
+        activities, matrices = [], []
+        for path, key in self.edges.items():
+            x = self.cuts.pop(path)
+            if x.shape[:lead] != signal.shape[:lead]:
+                raise RuntimeError(
+                    f"the input of {path} has shape {tuple(x.shape)}, but the error at {self.path} comes for samples "
+                    f"{tuple(signal.shape[:lead])}"
+                )
+            activities.append(x)
+            matrices.extend(stored(self.rule, self.feedback[key]))
+        return ops.apply(ops.FanOut, signal, self.rule, lead, len(activities), *activities, *matrices)
+
+
+class CutLinear(Cut, nn.Linear):
+    """`nn.Linear` on the direct route."""
+
+    def linear_map(self, x):
+        return F.linear(x, self.decayed_weight(), self.bias)
+
+
+class CutConv2d(Cut, nn.Conv2d):
+    """`nn.Conv2d` on the direct route."""
+
+    def linear_map(self, x):
+        return self._conv_forward(x, self.decayed_weight(), self.bias)
+
+
+PLAIN = {EdgeLinear: nn.Linear, CutLinear: nn.Linear, EdgeConv2d: nn.Conv2d, CutConv2d: nn.Conv2d}
+"""The class that each promoted class goes back to."""

@@ -1,0 +1,288 @@
+"""The autograd functions: an exact forward, and the backward that a rule describes.
+
+Errors arrive as torch delivers them, dLoss/dy with samples in rows.  ``stored`` are the matrices of an edge, as in
+`linfa.rules.feedback`; their gradients are minus the velocities of the rule's plasticity, so any optimiser moves them.
+Forward-mode derivatives (``jvp``) use the true weight.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch.autograd import Function
+
+from linfa.rules import Moments
+
+
+def deliver(rule, stored, weight, error):
+    """The delivered error in rows, error @ B^T through each factor in turn: (N, n_e) -> (N, n_h)."""
+    check_stored(rule, stored)
+    for factor in reversed(rule.feedback.factors(stored, weight)):
+        error = error @ factor.mT
+    return error if rule.feedback.bound is None else error.clip(-rule.feedback.bound, rule.feedback.bound)
+
+
+def apply(kind, *args):
+    """Run one of the functions of this module: with forward mode and vmap in eager mode, without them under compile."""
+    return (kind if torch.compiler.is_compiling() else EAGER[kind]).apply(*args)
+
+
+def check_stored(rule, stored):
+    """Raise RuntimeError where an error is wanted from a layer that was promoted without feedback."""
+    if len(stored) != len(rule.feedback.names):
+        raise RuntimeError(
+            f"a gradient of {rule.name} is asked for at the input of a layer that has no feedback, because on the "
+            "sample given to promote its input needed none: promote without sample=, or with one that requires grad"
+        )
+
+
+def covariance(error):
+    """E[d d^T] - E[d] E[d]^T of per-sample errors d = N error, for rows of the gradient of a mean: (n_e, n_e)."""
+    mean = error.sum(-2, keepdim=True)
+    return error.shape[-2] * (error.mT @ error) - mean.mT @ mean
+
+
+def feedback_gradients(rule, stored, G, error, weight):
+    """Minus the velocity of each stored matrix; None for one that does not learn.
+
+    Args:
+        G: E[error activity^T], (n_e, n_h), or a function of no arguments that computes it.
+        error: (N, n_e) rows, or a function of no arguments that gives them.
+        weight: (n_e, n_h), or None on an edge over several layers.
+    """
+    reads = rule.plasticity.reads
+    moments = Moments(
+        G=_call(G) if "G" in reads else None,
+        C=covariance(_call(error)) if "C" in reads else None,
+        W=weight if "W" in reads else None,
+    )
+    return tuple(None if v is None else -v for v in rule.plasticity.velocity(stored, moments))
+
+
+def _call(x):
+    return x() if callable(x) else x
+
+
+class LinearMap(Function):
+    """y = x W^T + b, x (..., n_in); backward by the rule's layerwise edge."""
+
+    @staticmethod
+    def forward(x, weight, bias, rule, *stored):
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, weight, _, ctx.rule, *stored = inputs
+        ctx.save_for_backward(x, weight, *stored)
+        ctx.save_for_forward(x, weight)
+
+    @staticmethod
+    def backward(ctx, error):
+        x, weight, *stored = ctx.saved_tensors
+        need_x, need_weight, need_bias, _, *need_stored = ctx.needs_input_grad
+        stored, rule = tuple(stored), ctx.rule
+        rows = error.reshape(-1, error.shape[-1])
+        G = grads = None
+        if need_weight or (any(need_stored) and "G" in rule.plasticity.reads):
+            G = rows.mT @ x.reshape(-1, x.shape[-1])  # (n_out, n_in)
+        if any(need_stored):
+            grads = feedback_gradients(rule, stored, G, rows, weight)
+        return (
+            deliver(rule, stored, weight, rows).reshape(x.shape) if need_x else None,
+            G if need_weight else None,
+            rows.sum(0) if need_bias else None,
+            None,
+            *(grads or (None,) * len(stored)),
+        )
+
+
+class LinearMapForward(LinearMap):
+    """`LinearMap` with forward-mode derivatives and vmap, neither of which torch.compile can trace."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx, x_t, weight_t, bias_t, _, *stored_t):
+        x, weight = ctx.saved_tensors
+        out = 0
+        if x_t is not None:
+            out = out + F.linear(x_t, weight)
+        if weight_t is not None:
+            out = out + F.linear(x, weight_t)
+        return out if bias_t is None else out + bias_t
+
+
+class ConvMap(Function):
+    """A 2-d convolution; backward by the rule's layerwise edge on the matricised kernel.
+
+    The kernel (C_out, C_in/g, k, k) is g matrices (C_out/g, C_in/g k k), and every position is a sample.  A stored
+    matrix is (n_h, n_e) without groups and (g, n_h, n_e) with them.
+    """
+
+    @staticmethod
+    def forward(x, weight, bias, rule, geometry, *stored):
+        return F.conv2d(x, weight, bias, *geometry)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, weight, bias, ctx.rule, ctx.geometry, *stored = inputs
+        ctx.bias_sizes = None if bias is None else [weight.shape[0]]
+        ctx.save_for_backward(x, weight, *stored)
+        ctx.save_for_forward(x, weight)
+
+    @staticmethod
+    def backward(ctx, error):
+        x, weight, *stored = ctx.saved_tensors
+        need_x, need_weight, need_bias, _, _, *need_stored = ctx.needs_input_grad
+        stored, rule, groups = tuple(stored), ctx.rule, ctx.geometry[3]
+        matrix = matricise(weight, groups)
+        need_G = need_weight or (any(need_stored) and "G" in rule.plasticity.reads)
+        first, rest = None, ()
+        if need_x:
+            check_stored(rule, stored)
+            first, *rest = rule.feedback.factors(stored, matrix)
+        dx = None
+        if rest:
+            signal = error
+            for factor in reversed(rest):  # what crosses the layer: r channels
+                signal = F.conv2d(signal, factor.reshape(-1, factor.shape[-1], 1, 1), groups=groups)
+            dx = _backward(signal, x, _kernel(first, weight), ctx, (True, False, False))[0]
+        joint = need_x and not rest
+        kernel = _kernel(first, weight) if joint else weight
+        got, dW, db = _backward(error, x, kernel, ctx, (joint, need_G, need_bias))
+        dx = got if joint else dx
+        if dx is not None and rule.feedback.bound is not None:
+            dx = dx.clip(-rule.feedback.bound, rule.feedback.bound)
+        grads = (None,) * len(stored)
+        if any(need_stored):
+            G = None if dW is None else matricise(dW, groups)
+            grads = feedback_gradients(rule, stored, G, lambda: _positions(error, groups), matrix)
+        return (dx, dW if need_weight else None, db, None, None, *grads)
+
+
+class ConvMapForward(ConvMap):
+    """`ConvMap` with forward-mode derivatives and vmap, neither of which torch.compile can trace."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx, x_t, weight_t, bias_t, _rule, _geometry, *stored_t):
+        x, weight = ctx.saved_tensors
+        out = 0
+        if x_t is not None:
+            out = out + F.conv2d(x_t, weight, None, *ctx.geometry)
+        if weight_t is not None:
+            out = out + F.conv2d(x, weight_t, None, *ctx.geometry)
+        return out if bias_t is None else out + bias_t[:, None, None]
+
+
+def matricise(kernel, groups):
+    """A kernel (C_out, C_in/g, k, k) as a matrix (C_out, C_in k k), or g of them in front."""
+    return kernel.flatten(1) if groups == 1 else kernel.reshape(groups, kernel.shape[0] // groups, -1)
+
+
+def _kernel(factor, weight):
+    """A factor (g, n_h, c) as the kernel (g c, C_in/g, k, k) that takes c channels a group to the input's."""
+    return factor.mT.reshape(-1, *weight.shape[1:])
+
+
+def _positions(error, groups):
+    """An error (N, C, H, W) as rows over samples and positions, (N H W, C) or (g, N H W, C/g)."""
+    rows = error.permute(0, 2, 3, 1).reshape(-1, error.shape[1])
+    return rows if groups == 1 else rows.unflatten(1, (groups, -1)).movedim(1, 0)
+
+
+def _backward(error, x, kernel, ctx, mask):
+    if not any(mask):
+        return None, None, None
+    stride, padding, dilation, groups = ctx.geometry
+    return torch.ops.aten.convolution_backward(
+        error, x, kernel, ctx.bias_sizes, stride, padding, dilation, False, [0, 0], groups, mask
+    )
+
+
+class FanOut(Function):
+    """The identity on a signal whose error is broadcast: backward hands e on, and e B_l^T to every cut.
+
+    Args:
+        signal: where the error is read, (*lead, n_e...).
+        rule: a rule of the direct route.
+        lead: number of leading axes that number the samples.
+        cuts: K.
+        tensors: the K cut activities (*lead, n_h...), then what each of their edges stores.
+    """
+
+    @staticmethod
+    def forward(signal, rule, lead, cuts, *tensors):
+        return signal.view_as(signal)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.rule, ctx.lead, ctx.cuts, *tensors = inputs
+        activities = tensors[: ctx.cuts]
+        ctx.shapes = [(a.shape, a.dtype) for a in activities]
+        keep = "G" in ctx.rule.plasticity.reads
+        ctx.save_for_backward(*(activities if keep else ()), *tensors[ctx.cuts :])
+
+    @staticmethod
+    def backward(ctx, error):
+        saved, rule, cuts = ctx.saved_tensors, ctx.rule, ctx.cuts
+        keep = "G" in rule.plasticity.reads
+        activities, stored = (saved[:cuts], saved[cuts:]) if keep else ((None,) * cuts, saved)
+        width = len(stored) // cuts
+        rows = error.flatten(ctx.lead).reshape(-1, error.shape[ctx.lead :].numel())
+        delivered, grads = [], []
+        for cut, (shape, dtype) in enumerate(ctx.shapes):
+            mine = tuple(B.to(rows.dtype) for B in stored[cut * width : (cut + 1) * width])
+            wanted = ctx.needs_input_grad[4 + cut]
+            delivered.append(deliver(rule, mine, None, rows).reshape(shape).to(dtype) if wanted else None)
+            learns = any(ctx.needs_input_grad[4 + cuts + cut * width :][:width])
+            G = None
+            if keep and learns:
+                G = rows.mT @ activities[cut].reshape(rows.shape[0], -1).to(rows.dtype)
+            grads.extend(feedback_gradients(rule, mine, G, rows, None) if learns else (None,) * width)
+        return (error, None, None, None, *delivered, *grads)
+
+
+class FanOutForward(FanOut):
+    """`FanOut` with forward-mode derivatives and vmap, neither of which torch.compile can trace."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx, signal_t, *others):
+        return signal_t.view_as(signal_t)
+
+
+class Decayed(Function):
+    """The identity on a matrix whose gradient receives decay times the matrix."""
+
+    @staticmethod
+    def forward(matrix, decay):
+        return matrix.view_as(matrix)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        matrix, ctx.decay = inputs
+        ctx.save_for_backward(matrix)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (matrix,) = ctx.saved_tensors
+        return gradient + ctx.decay * matrix, None
+
+
+class DecayedForward(Decayed):
+    """`Decayed` with forward-mode derivatives and vmap, neither of which torch.compile can trace."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx, matrix_t, _):
+        return matrix_t.view_as(matrix_t)
+
+
+def decayed(matrix, decay):
+    """The matrix itself, with decay in its gradient."""
+    return apply(Decayed, matrix, decay) if decay else matrix
+
+
+EAGER = {LinearMap: LinearMapForward, ConvMap: ConvMapForward, FanOut: FanOutForward, Decayed: DecayedForward}

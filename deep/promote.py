@@ -1,0 +1,238 @@
+"""Promotion: the same model with another backward.
+
+The model is changed in place and returned: same forward, same parameter objects under the same names.  Feedback lives
+beside the weights, as parameters of the layers.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from deep import layers, ops
+from linfa.rules import Direct, Euclidean, Full, Layerwise, Rule
+
+EXACT = (
+    nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag, nn.PReLU,
+)  # fmt: skip
+"""Layers with parameters that keep their exact derivative in every rule."""
+
+LAYERWISE = {nn.Linear: layers.EdgeLinear, nn.Conv2d: layers.EdgeConv2d}
+DIRECT = {nn.Linear: layers.CutLinear, nn.Conv2d: layers.CutConv2d}
+
+ADDED = ("feedback", "rule", "spread", "cuts", "path", "first", "is_cut", "edges", "source_is_input")
+"""The attributes that promotion adds to a layer."""
+
+
+class Unsupported(TypeError):
+    """A layer, a model or a rule that cannot be promoted."""
+
+
+def promote(model: nn.Module, rule: Rule, sample=None, exact: Sequence = (), seed: int = 0) -> nn.Module:
+    """Give every linear map of a model the backward of a rule.
+
+    Args:
+        model: any module whose linear maps are `nn.Linear` and `nn.Conv2d`; changed in place.
+        rule: a `linfa.Rule`.
+        sample: an input of the model (a tuple for several), of any batch size, on the model's device.  Direct rules
+            need it, to learn the order of the layers and the sizes of their inputs; with it, layers whose input needs
+            no error get no feedback.
+        exact: paths ("blocks.0.fc1", which covers what is below it) or module types to leave on backpropagation.
+        seed: of the feedback; each layer draws from a stream of its own.
+
+    Returns:
+        The model itself.  ``loss.backward()`` now fills the gradients of the rule, and those of learning feedback.
+
+    Raises:
+        Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, weights shared
+            between layers, parametrized weights, a model that is promoted already, or a rule that does not fit.
+        ValueError: for a missing sample, an unknown path in ``exact``, or a rank above a width.
+
+    >>> import linfa
+    >>> net = promote(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), linfa.ldfa(rank=2))
+    >>> sorted(net.state_dict())
+    ['0.bias', '0.feedback.P', '0.feedback.Q', '0.weight', '2.bias', '2.feedback.P', '2.feedback.Q', '2.weight']
+    """
+    if rule.parameterisation != Full() or rule.geometry != Euclidean():
+        raise Unsupported(f"promotion covers full weights and Euclidean steps so far, not {rule!r}")
+    if type(rule.route) not in (Layerwise, Direct):
+        raise Unsupported(f"promotion covers layerwise and direct routes so far, not {rule.route!r}")
+    targets = _targets(model, exact)
+    calls = None if sample is None else _trace(model, targets, sample)
+    if isinstance(rule.route, Direct):
+        if calls is None:
+            raise ValueError(f"{rule.name} is a direct rule: pass sample=<an input of the model> to size its feedback")
+        plan = _direct(rule, targets, calls, seed)
+    else:
+        plan = _layerwise(rule, targets, calls, seed)
+    for module, kind, attributes in plan:  # nothing is changed before everything is known to fit
+        module.__class__ = kind
+        for name, value in attributes.items():
+            setattr(module, name, value)
+    return model
+
+
+def demote(model: nn.Module) -> nn.Module:
+    """Give a promoted model back to backpropagation: the same module classes as before, without feedback.
+
+    >>> import linfa
+    >>> net = demote(promote(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), linfa.fa()))
+    >>> type(net[0]) is nn.Linear, sorted(net.state_dict())
+    (True, ['0.bias', '0.weight', '2.bias', '2.weight'])
+    """
+    for module in model.modules():
+        if type(module) in layers.PLAIN:
+            module.__class__ = layers.PLAIN[type(module)]
+            for name in ADDED:
+                if name in vars(module) or name in module._modules:
+                    delattr(module, name)
+    return model
+
+
+def _targets(model, exact) -> dict[str, nn.Module]:
+    """Module path -> layer to promote, after every other module has been found harmless."""
+    paths = [e for e in exact if isinstance(e, str)]
+    types = tuple(e for e in exact if isinstance(e, type))
+    known = dict(model.named_modules())
+    unknown = [p for p in paths if p not in known and p not in dict(model.named_parameters())]
+    if unknown:
+        raise ValueError(f"exact names no module or parameter of the model: {', '.join(unknown)}")
+
+    def spared(path, module):
+        return isinstance(module, types) or any(path == p or path.startswith(p + ".") for p in paths)
+
+    targets, owners = {}, {}
+    for path, module in known.items():
+        called = path or type(module).__name__
+        if type(module) in layers.PLAIN:
+            raise Unsupported(f"{called} is promoted already ({module.rule.name}): demote the model first")
+        if spared(path, module):
+            continue
+        out = f"leave it on backpropagation with exact=({path!r},)"
+        if parametrize.is_parametrized(module):
+            raise Unsupported(f"{called} has parametrized weights, which promotion does not follow: {out}")
+        own = dict(module.named_parameters(recurse=False))
+        if type(module) in LAYERWISE:
+            if module.weight.is_complex() or not module.weight.is_floating_point():
+                raise Unsupported(f"{called} has weights of dtype {module.weight.dtype}, which no rule covers: {out}")
+            if isinstance(module.weight, nn.parameter.UninitializedParameter):
+                raise Unsupported(f"{called} is a lazy layer: run the model once before promoting it")
+            if id(module.weight) in owners:
+                other = owners[id(module.weight)]
+                raise Unsupported(f"{called} shares its weight with {other}: a rule needs one edge for a weight; {out}")
+            owners[id(module.weight)] = called
+            targets[path] = module
+        elif own and not isinstance(module, EXACT):
+            loose = [f"{path}.{name}".lstrip(".") for name in own]
+            if not all(name in paths for name in loose):
+                raise Unsupported(
+                    f"{called} is a {type(module).__name__} with parameters of its own ({', '.join(own)}), which would "
+                    f"silently stay on backpropagation: say so with exact=({loose[0]!r},) or exact=({path!r},)"
+                )
+    if not targets:
+        raise Unsupported(f"{type(model).__name__} has no nn.Linear or nn.Conv2d left to promote")
+    return targets
+
+
+def _trace(model, targets, sample) -> dict[str, tuple]:
+    """Path -> (shape of the input, whether it needs an error), in the order of the calls of one forward pass."""
+    calls, modes, handles = {}, {m: m.training for m in model.modules()}, []
+
+    def watch(path):
+        def record(module, inputs):
+            calls.setdefault(path, (tuple(inputs[0].shape), inputs[0].requires_grad))
+
+        return record
+
+    try:
+        model.eval()
+        handles = [module.register_forward_pre_hook(watch(path)) for path, module in targets.items()]
+        with torch.enable_grad():
+            model(*sample) if isinstance(sample, tuple) else model(sample)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    idle = [path for path in targets if path not in calls]
+    if idle:
+        raise Unsupported(f"{', '.join(idle)} did not run on the sample: name them in exact=(...)")
+    return calls
+
+
+def _rng(seed, number):
+    return np.random.default_rng((seed, number))
+
+
+def _parameters(rule, arrays, weight) -> nn.ParameterDict:
+    """What an edge stores, as parameters in the dtype and on the device of the weight."""
+    learns = rule.plasticity.learns(len(arrays))
+    return nn.ParameterDict(
+        {
+            name: nn.Parameter(torch.as_tensor(array).to(weight), requires_grad=moves)
+            for name, array, moves in zip(rule.feedback.names, arrays, learns, strict=True)
+        }
+    )
+
+
+def _layerwise(rule, targets, calls, seed):
+    plan, sizes = [], []
+    for number, (path, module) in enumerate(targets.items()):
+        if calls is not None and not calls[path][1]:  # its input needs no error, so it has no edge
+            attributes = {"rule": rule, "spread": 0.0, "feedback": nn.ParameterDict()}
+            plan.append((module, LAYERWISE[type(module)], attributes))
+            continue
+        weight = module.weight.detach()
+        matrix = ops.matricise(weight, module.groups) if isinstance(module, nn.Conv2d) else weight
+        forward = matrix.double().cpu().numpy()
+        spread = float(np.sqrt(np.mean(forward**2))) or forward.shape[-1] ** -0.5
+        sizes.append((forward.shape[-1], forward.shape[-2]))
+        arrays = rule.feedback.start(_rng(seed, number), forward, spread)
+        attributes = {"rule": rule, "spread": spread, "feedback": _parameters(rule, arrays, weight)}
+        plan.append((module, LAYERWISE[type(module)], attributes))
+    rule.feedback.check(sizes)
+    return plan
+
+
+def _direct(rule, targets, calls, seed):
+    order = list(calls)
+    top = rule.route.exact_top
+    if top >= len(order):
+        raise Unsupported(f"{rule.name} backpropagates {top} layers exactly, and the model has only {len(order)}")
+    source = order[-1] if top == 0 else order[-top]
+    reach = order if top == 0 else order[: order.index(source)]
+    module = targets[source]
+    if top:
+        n_e = calls[source][0][-1] if isinstance(module, nn.Linear) else int(np.prod(calls[source][0][1:]))
+    elif isinstance(module, nn.Linear):
+        n_e = module.out_features
+    else:
+        raise Unsupported(f"the last layer, {source}, is a convolution: broadcast from a Linear head")
+    lead = len(calls[source][0]) - 1 if isinstance(module, nn.Linear) else 1
+    edges, feedback, cuts, sizes = {}, nn.ModuleDict(), {}, []
+    for number, path in enumerate(order):
+        shape, needs_error = calls[path]
+        if path not in reach or not needs_error:
+            continue
+        n_h = int(np.prod(shape[lead:]))
+        # A direct edge spans several layers and activations: it has a shape, and no single map to start from.
+        if not rule.feedback.starts_at_random:
+            raise Unsupported(f"{rule.feedback} starts from a forward weight, and a direct edge has none")
+        forward = np.broadcast_to(0.0, (n_e, n_h))
+        sizes.append((n_h, n_e))
+        arrays = rule.feedback.start(_rng(seed, number), forward, n_h**-0.5)
+        edges[path] = path.replace(".", "_")
+        feedback[edges[path]] = _parameters(rule, arrays, module.weight.detach())
+    rule.feedback.check(sizes)
+    plan = []
+    for path in order:
+        attributes = {
+            "rule": rule, "path": path, "first": path == order[0], "cuts": cuts, "is_cut": path in edges,
+            "edges": edges if path == source else {}, "source_is_input": top > 0,
+        }  # fmt: skip
+        if path == source:
+            attributes["feedback"] = feedback
+        plan.append((targets[path], DIRECT[type(targets[path])], attributes))
+    return plan

@@ -19,12 +19,13 @@ from linfa.rules import Rule, bp, dfa, fa, kolen_pollack, ldfa, sign_symmetry
 from linfa.simulate import descend, simulate
 from linfa.task import Task
 from linfa.trajectory import Trajectory
+from linfa.verify import Certificate, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "fa", "kolen_pollack", "ldfa",
-    "sign_symmetry", "simulate",
+    "Certificate", "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "fa", "kolen_pollack", "ldfa",
+    "sign_symmetry", "simulate", "verify",
 ]  # fmt: skip
 
 

@@ -1,0 +1,124 @@
+"""The bridge between the linear core and torch: a promoted net of Linear layers follows the core's descent.
+
+Used by `linfa.verify` for the promoted reading of a rule, and by the tests at every depth.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+import linfa
+from deep.promote import promote
+from linfa.dynamics import State, velocity
+from linfa.rules import Conserved, Direct, ErrorRank, Homogeneous
+from linfa.simulate import advance
+from linfa.verify import Check, depths, relative
+
+
+def linear_net(weights) -> nn.Sequential:
+    """A torch net of Linear layers without bias, float64, from weights W_1 .. W_L."""
+    net = nn.Sequential(*(nn.Linear(w.shape[1], w.shape[0], bias=False, dtype=torch.float64) for w in weights))
+    with torch.no_grad():
+        for layer, w in zip(net, weights, strict=True):
+            layer.weight.copy_(torch.as_tensor(w))
+    return net
+
+
+def read(net: nn.Sequential, rule: linfa.Rule) -> State:
+    """The state of a promoted net of Linear layers, as numpy arrays."""
+    depth = len(net)
+    weights = tuple(layer.weight.detach().numpy().copy() for layer in net)
+    feedback = []
+    for edge in rule.route.edges(depth):
+        if isinstance(rule.route, Direct):
+            source = net[min(edge.source, depth - 1)]
+            stored = source.feedback[str(edge.activity)]
+        else:
+            stored = net[edge.activity].feedback
+        feedback.append(tuple(stored[name].detach().numpy().copy() for name in rule.feedback.names))
+    return State(weights, tuple(feedback))
+
+
+def quadratic(prediction, target):
+    """1/2 of the squared distance, averaged over samples: the loss of the linear core."""
+    return 0.5 * ((prediction - target) ** 2).sum(-1).mean()
+
+
+class Run:
+    """A promoted net of Linear layers and the core's descent, side by side on the same data.
+
+    Args:
+        rule: a rule.
+        depth: number of layers.
+        seed: of data, weights and feedback.
+    """
+
+    def __init__(self, rule, depth, seed):
+        rng = np.random.default_rng((seed, depth))
+        widths = (4, *rng.integers(3, 7, depth - 1), 3)
+        self.rule, self.depth = rule, depth
+        self.task = linfa.Task.from_data(rng.standard_normal((24, 4)) + 0.3, rng.standard_normal((24, 3)))
+        self.x, self.y = torch.as_tensor(self.task.inputs), torch.as_tensor(self.task.targets)
+        self.net = linear_net(linfa.Network.small(widths, 0.7, seed).weights)
+        promote(self.net, rule, sample=self.x, seed=seed)
+
+    def gradients(self, factor=1.0):
+        """Fill the gradients of ``factor`` times the loss and return those of the weights as numpy arrays."""
+        self.net.zero_grad()
+        (factor * quadratic(self.net(self.x), self.y)).backward()
+        return [layer.weight.grad.numpy().copy() for layer in self.net]
+
+    def follow(self, steps: int = 20, lr: float = 0.05) -> tuple[float, list[State], list[State]]:
+        """Step both; returns the largest relative difference and the states of the promoted net and of the core."""
+        optimizer = torch.optim.SGD([p for p in self.net.parameters() if p.requires_grad], lr=lr)
+        state = read(self.net, self.rule)
+        promoted, core, worst = [state], [state], 0.0
+        for _ in range(steps):
+            self.gradients()
+            if self.rule.feedback.redrawn:  # each draws its own numbers; the torch net's are taken
+                state = State(state.weights, read(self.net, self.rule).feedback)
+            state = advance(state, velocity(self.rule, state, self.task.batch), lr)
+            optimizer.step()
+            promoted.append(read(self.net, self.rule))
+            core.append(state)
+            for a, b in zip(_arrays(promoted[-1]), _arrays(state), strict=True):
+                worst = max(worst, relative(a, b))
+        return worst, promoted, core
+
+
+def fits(rule, depth) -> bool:
+    """Whether a rule can be promoted on a net of that depth."""
+    return not isinstance(rule.route, Direct) or rule.route.exact_top < depth
+
+
+def _arrays(state):
+    return [*state.weights, *(matrix for stored in state.feedback for matrix in stored)]
+
+
+def checks(rule: linfa.Rule, seed: int) -> Iterator[Check]:
+    """The promoted reading: the same trajectory as descent, and every claim that can be read off it."""
+    for depth in depths(rule):
+        error, promoted, core = Run(rule, depth, seed).follow()
+        yield Check("one rule", "promoted", error, 1e-10, f"20 steps beside descent, depth {depth}")
+        for claim in rule.claims:
+            if isinstance(claim, Conserved):
+                worst = 0.0
+                for mine, theirs in zip(promoted, core, strict=True):
+                    pairs = zip(claim.quantity(rule, mine), claim.quantity(rule, theirs), strict=True)
+                    worst = max([worst, *(relative(a, b) for a, b in pairs)])
+                yield Check(str(claim), "promoted", worst, 1e-10, f"its drift is descent's, depth {depth}")
+            elif isinstance(claim, Homogeneous) and not rule.decay and not rule.feedback.redrawn:
+                run = Run(rule, depth, seed)
+                pairs = zip(run.gradients(3.0), run.gradients(), strict=True)
+                error = max(relative(a, 3.0**claim.degree * b) for a, b in pairs)
+                yield Check(str(claim), "promoted", error, 1e-10, f"three times the loss, depth {depth}")
+            elif isinstance(claim, ErrorRank):
+                grads = Run(rule, depth, seed).gradients()
+                worst = 0.0
+                for edge in rule.route.edges(depth) if not rule.decay else ():
+                    s = np.linalg.svd(grads[edge.activity - 1], compute_uv=False)
+                    if claim.rank < len(s):
+                        worst = max(worst, float(s[claim.rank] / s[0]))
+                yield Check(str(claim), "promoted", worst, 1e-12, f"rank of the weight gradients, depth {depth}")

@@ -1,0 +1,71 @@
+"""What is read off a promoted model while it trains: alignment with backpropagation, and ranks of the errors."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from deep.layers import PLAIN
+from deep.promote import demote
+from linfa.observe import effective_rank
+
+
+def gradients(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[str, torch.Tensor]:
+    """The weight gradient of each linear map on one batch, by module path; the model itself is left as it is.
+
+    Args:
+        model: promoted or not.
+        x, y: a batch.
+        loss: (logits, labels) -> scalar.
+    """
+    model = _twin(model)
+    loss(model(x), y).backward()
+    return {path: module.weight.grad for path, module in model.named_modules() if _is_linear_map(module)}
+
+
+def _is_linear_map(module):
+    return type(module) in PLAIN or type(module) in PLAIN.values()
+
+
+def _twin(model):
+    """A copy without gradients, whose forward passes and batch statistics stay its own."""
+    twin = copy.deepcopy(model)
+    twin.zero_grad(set_to_none=True)
+    return twin
+
+
+def alignment(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[str, float]:
+    """Cosine between each layer's weight gradient under its rule and under backpropagation, by module path."""
+    mine = gradients(model, x, y, loss)
+    exact = gradients(demote(_twin(model)), x, y, loss)
+    return {path: float(F.cosine_similarity(g.flatten(), exact[path].flatten(), dim=0)) for path, g in mine.items()}
+
+
+def error_ranks(model: nn.Module, x, y, loss: Callable = F.cross_entropy, kind: Callable = effective_rank):
+    """A rank of the error at the output of each linear map, by module path.
+
+    The error is a matrix (samples, units); for a convolution (samples and positions, channels).
+
+    Args:
+        model, x, y, loss: as in `gradients`.
+        kind: of `linfa.observe`: effective_rank, participation_ratio or stable_rank.
+    """
+    model, errors = _twin(model), {}
+
+    def watch(path):
+        def record(module, inputs, output):
+            def keep(error):
+                flat = error.movedim(1, -1) if isinstance(module, nn.Conv2d) else error
+                errors[path] = flat.reshape(-1, flat.shape[-1])
+
+            output.register_hook(keep)
+
+        return record
+
+    for path, module in model.named_modules():
+        if _is_linear_map(module):
+            module.register_forward_hook(watch(path))
+    loss(model(x), y).backward()
+    return {path: float(kind(torch.linalg.svdvals(e.double()).cpu().numpy())) for path, e in errors.items()}

@@ -1,0 +1,212 @@
+"""A plain training loop: progress, logs, checkpoints that resume exactly, and the certificate of the rule.
+
+The loop is the one that anybody would write (``loss.backward(); optimizer.step()``); use your own if you have one.
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import linfa
+from deep.data import Images, batches
+from linfa.verify import Certificate
+
+
+class Diverged(FloatingPointError):
+    """The loss is no longer a finite number."""
+
+
+class Unverified(RuntimeError):
+    """A rule whose certificate does not pass."""
+
+
+def train(
+    model: nn.Module,
+    rule: linfa.Rule,
+    training: Images,
+    test: Images,
+    optimizer: torch.optim.Optimizer,
+    folder: str | Path,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    seed: int = 0,
+    scheduler=None,
+    augment: Callable | None = None,
+    loss: Callable = F.cross_entropy,
+    monitor: Callable[[nn.Module, int], dict] | None = None,
+    certificate: Certificate | None = None,
+    unverified: bool = False,
+    progress: bool = True,
+    settings: dict | None = None,
+) -> list[dict]:
+    """Train a promoted model, or go on with the run that is in the folder.
+
+    The folder receives ``run.json`` (rule, seed, settings), ``certificate.json``, ``log.csv`` and ``log.jsonl`` (a row an
+    epoch), ``checkpoint.pt`` after each epoch and ``result.json`` once the run is whole.  A run resumed from its
+    checkpoint continues bit for bit on CPU: the order of the data and every draw depend on (seed, epoch) alone.
+
+    Args:
+        model: a module, promoted with the rule.
+        rule: that rule.
+        training, test: images on the model's device.
+        optimizer: any torch optimiser over the parameters that require a gradient, feedback included.
+        folder: where the run lives.
+        epochs: how many in all.
+        batch_size: samples a step; an incomplete last batch is dropped.
+        seed: of the order of the data, the augmentation and torch's own generator.
+        scheduler: a torch learning-rate scheduler, stepped after each epoch.
+        augment: (images uint8 or float, generator) -> images.
+        loss: (logits, labels) -> scalar mean.
+        monitor: (model, epoch) -> more columns for the log.
+        certificate: of the rule; by default `linfa.verify` makes one.
+        unverified: train although the certificate does not pass.
+        progress: show a bar where the output is a terminal.
+        settings: more to write into ``run.json``.
+
+    Returns:
+        The rows of the log: epoch, train_loss, train_accuracy, test_loss, test_accuracy (in [0, 1]), and the monitor's.
+
+    Raises:
+        Unverified: if the certificate fails and ``unverified`` is not set.
+        ValueError: if the folder holds a run of another rule, seed or other settings.
+        Diverged: naming the epoch, when the loss is not finite; the last checkpoint stays.
+    """
+    folder = Path(folder)
+    certificate = certificate or linfa.verify(rule)
+    if certificate.fingerprint != rule.fingerprint:
+        raise Unverified(f"the certificate is for {certificate.rule}, the rule is {rule!r}")
+    if not certificate.passed and not unverified:
+        raise Unverified(f"{rule.name} does not pass its own claims (see linfa.verify); pass unverified=True to go on")
+    about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "batch_size": batch_size}
+    about |= {"data": training.source, "settings": settings or {}}
+    rows = _resume(folder, about, model, optimizer, scheduler)
+    _write(folder / "certificate.json", certificate.to_json())
+    bar = _bar(progress, epochs, len(rows), rule.name)
+    for epoch in range(len(rows), epochs):
+        row = {"epoch": epoch + 1, **_epoch(model, training, optimizer, batch_size, (seed, epoch), augment, loss)}
+        if not math.isfinite(row["train_loss"]):
+            raise Diverged(
+                f"the loss of {rule.name} is {row['train_loss']} in epoch {epoch + 1}; a smaller learning rate?"
+            )
+        if scheduler is not None:
+            scheduler.step()
+        test_loss, test_accuracy = evaluate(model, test, loss)
+        row |= {"test_loss": test_loss, "test_accuracy": test_accuracy}
+        if monitor is not None:
+            row |= monitor(model, epoch + 1)
+        rows.append(row)
+        _save(folder / "checkpoint.pt", {"rows": rows, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
+              "scheduler": None if scheduler is None else scheduler.state_dict()})  # fmt: skip
+        _log(folder, rows)
+        bar.update()
+        bar.set_postfix(test=f"{test_accuracy:.3f}")
+    bar.close()
+    _write(
+        folder / "result.json", json.dumps({**about, "epochs": epochs, "last": rows[-1] if rows else None}, indent=1)
+    )
+    return rows
+
+
+def evaluate(model: nn.Module, images: Images, loss: Callable = F.cross_entropy, batch_size: int = 1000):
+    """Mean loss and accuracy in evaluation mode, over all images.
+
+    Args:
+        model: a classifier.
+        images: on its device.
+        loss: (logits, labels) -> scalar mean.
+        batch_size: images at a time.
+    """
+    mode = model.training
+    model.eval()
+    total, right = 0.0, 0
+    with torch.no_grad():
+        for index in torch.arange(len(images), device=images.y.device).split(batch_size):
+            logits, y = model(images.normalised(index)), images.y[index]
+            total += float(loss(logits, y)) * len(index)
+            right += int((logits.argmax(1) == y).sum())
+    model.train(mode)
+    return total / len(images), right / len(images)
+
+
+def _epoch(model, images, optimizer, batch_size, seed, augment, loss):
+    """One pass over the data; its order and every draw in it depend on the seed alone."""
+    mixed = seed[0] * 1_000_003 + seed[1]
+    torch.manual_seed(mixed)
+    generator = torch.Generator(images.x.device).manual_seed(mixed)
+    model.train()
+    total, right, seen = torch.zeros((), device=images.x.device), 0, 0
+    for x, y in batches(images, batch_size, generator, augment):
+        logits = model(x)
+        value = loss(logits, y)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        total += value.detach() * len(y)
+        right += (logits.detach().argmax(1) == y).sum()
+        seen += len(y)
+    if not seen:
+        raise ValueError(f"{len(images)} training images make no batch of {batch_size}")
+    return {"train_loss": float(total) / seen, "train_accuracy": int(right) / seen}
+
+
+def _resume(folder, about, model, optimizer, scheduler) -> list[dict]:
+    folder.mkdir(parents=True, exist_ok=True)
+    described = folder / "run.json"
+    if described.exists():
+        old = json.loads(described.read_text())
+        changed = [key for key in about if old.get(key) != json.loads(json.dumps(about[key]))]
+        if changed:
+            raise ValueError(
+                f"{folder} holds a run with another {', '.join(changed)} ("
+                + "; ".join(f"{key}: {old.get(key)} there, {about[key]} here" for key in changed)
+                + "): resume with the same, or choose another folder"
+            )
+    else:
+        _write(described, json.dumps(about, indent=1))
+    checkpoint = folder / "checkpoint.pt"
+    if not checkpoint.exists():
+        return []
+    device = next(model.parameters()).device
+    saved = torch.load(checkpoint, map_location=device, weights_only=True)
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    if scheduler is not None:
+        scheduler.load_state_dict(saved["scheduler"])
+    return saved["rows"]
+
+
+def _save(path, content):
+    """Write a checkpoint so that the file is always whole."""
+    part = path.with_suffix(".part")
+    torch.save(content, part)
+    os.replace(part, path)
+
+
+def _write(path, text):
+    part = path.with_name(path.name + ".part")
+    part.write_text(text + "\n")
+    os.replace(part, path)
+
+
+def _log(folder, rows):
+    _write(folder / "log.jsonl", "\n".join(map(json.dumps, rows)))
+    part = folder / "log.csv.part"
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(part, folder / "log.csv")
+
+
+def _bar(progress, total, done, name):
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=done, desc=name, unit="epoch", disable=None if progress else True)

@@ -1,0 +1,268 @@
+"""Verification: every claim of a rule, checked in every reading of the rule.
+
+`symbolic`   proved by substitution of the derived equations
+`simulated`  measured on random problems, by flow or descent
+`promoted`   measured on a torch network that was promoted with the rule (where torch is installed)
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from linfa import observe
+from linfa.dynamics import start
+from linfa.network import Network
+from linfa.rules import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order, Rule
+from linfa.simulate import descend, simulate
+from linfa.task import Task
+
+
+def depths(rule: Rule) -> tuple[int, int]:
+    """The two smallest depths at which the rule has feedback: where its claims are checked.
+
+    >>> from linfa.rules import ldfa
+    >>> depths(ldfa(2)), depths(ldfa(2, direct=True))
+    ((2, 3), (3, 4))
+    """
+    first = next(depth for depth in range(2, 100) if rule.route.edges(depth))
+    return first, first + 1
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim in one reading.
+
+    Args:
+        claim: the claim, as a sentence.
+        reading: "symbolic", "simulated" or "promoted".
+        error: what was measured (0 for a proof that holds, infinity for one that does not).
+        tolerance: the largest error that passes.
+        detail: how it was measured.
+    """
+
+    claim: str
+    reading: str
+    error: float
+    tolerance: float
+    detail: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the tolerance."""
+        return bool(self.error <= self.tolerance)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The outcome of `verify`: prints as a table, converts to JSON.
+
+    Args:
+        rule: the rule as text.
+        fingerprint: of the rule.
+        checks: every check that was made.
+        versions: of Python and the libraries.
+    """
+
+    rule: str
+    fingerprint: str
+    checks: tuple[Check, ...]
+    versions: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> str:
+        """The certificate as JSON."""
+        rows = [{**dataclasses.asdict(c), "error": _finite(c.error), "passed": c.passed} for c in self.checks]
+        about = {"rule": self.rule, "fingerprint": self.fingerprint, "passed": self.passed, "versions": self.versions}
+        return json.dumps({**about, "checks": rows}, indent=1)
+
+    def __str__(self):
+        lines = [f"{self.rule}   [{self.fingerprint}]"]
+        for c in self.checks:
+            mark = "ok  " if c.passed else "FAIL"
+            lines.append(f"  {mark} {c.reading:<9}  {c.error:8.1e} <= {c.tolerance:7.0e}  {c.claim}: {c.detail}")
+        lines.append(f"  {sum(c.passed for c in self.checks)} of {len(self.checks)} checks passed")
+        return "\n".join(lines)
+
+
+def _finite(x):
+    return x if math.isfinite(x) else str(x)
+
+
+def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certificate:
+    """Check every claim of a rule symbolically, by simulation and, where torch is installed, in a promoted network.
+
+    Args:
+        rule: a `Rule`, of the catalogue or your own.
+        seed: of the random problems.
+        promoted: whether to check the torch reading; by default if torch is installed.
+
+    >>> import linfa
+    >>> certificate = verify(linfa.kolen_pollack(), promoted=False)
+    >>> certificate.passed, len(certificate.checks) >= 6
+    (True, True)
+    """
+    if promoted is None:
+        import importlib.util
+
+        promoted = importlib.util.find_spec("torch") is not None
+    checks: list[Check] = []
+    for claim in rule.claims:
+        checks.extend(_symbolic(claim, rule))
+        checks.extend(_simulated(claim, rule, seed))
+    if promoted:
+        from deep.bridge import checks as bridge
+
+        checks.extend(bridge(rule, seed))
+    return Certificate(repr(rule), rule.fingerprint, tuple(checks), _versions())
+
+
+def _versions():
+    names = ("numpy", "scipy", "sympy", "torch")
+    found = {name: sys.modules[name].__version__ for name in names if name in sys.modules}
+    return {"python": platform.python_version(), **found}
+
+
+def problem(rule: Rule, depth: int, seed: int, width: int = 5) -> tuple[Task, Network]:
+    """A random task and a generic network for a rule at some depth: 4 inputs that are not white, noisy labels, 3 outputs.
+
+    Args:
+        rule: its rank, if it has one, fits ``width``.
+        depth: number of weights.
+        seed: of everything.
+        width: of the hidden layers.
+    """
+    rng = np.random.default_rng((seed, depth))
+    root = np.eye(4) + 0.3 * rng.standard_normal((4, 4))
+    spread = np.linalg.qr(rng.standard_normal((4, 3)))[0] * [1.5, 1.0, 0.7]
+    task = Task.teacher(spread.T, Sxx=root @ root.T / 2, noise=0.1)
+    return task, Network.small((4, *(width,) * (depth - 1), 3), scale=0.7, seed=seed + depth)
+
+
+@functools.singledispatch
+def _symbolic(claim: Claim, rule: Rule) -> Iterator[Check]:
+    """Checks of a claim by algebra; most claims have none."""
+    yield from ()
+
+
+@functools.singledispatch
+def _simulated(claim: Claim, rule: Rule, seed: int) -> Iterator[Check]:
+    """Checks of a claim by simulation."""
+    raise TypeError(f"no check is known for a claim of type {type(claim).__name__}")
+
+
+@_symbolic.register
+def _(claim: Conserved, rule):
+    from linfa.symbolic import derive
+
+    for depth in depths(rule):
+        proof = derive(rule, depth).prove(claim)
+        error = 0.0 if proof else math.inf
+        yield Check(str(claim), "symbolic", error, 0.0, f"depth {depth}, {'proved' if proof else str(proof)}")
+
+
+@_symbolic.register
+def _(claim: ClosedForm, rule):
+    from linfa import theory
+    from linfa.symbolic import derive
+
+    residuals = theory.by_name(claim.theory).residuals(derive(rule, 2))
+    if residuals:
+        left = [r for r in residuals if r != 0]
+        detail = f"left over: {left}" if left else f"{len(residuals)} equations of motion solved"
+        yield Check(str(claim), "symbolic", math.inf if left else 0.0, 0.0, detail)
+
+
+@_simulated.register
+def _(claim: Conserved, rule, seed):
+    worst, decay = 0.0, claim.rate * rule.decay
+    for depth in depths(rule):
+        task, network = problem(rule, depth, seed)
+        run = simulate(rule, task, network, 2.0, seed=seed, rtol=1e-11, atol=1e-13)
+        for values in claim.quantity(rule, run.states):
+            expected = np.exp(-decay * run.times)[:, None, None] * values[0]
+            worst = max(worst, relative(values, expected))
+    yield Check(str(claim), "simulated", worst, 1e-8, f"flow at depths {depths(rule)}")
+
+
+@_simulated.register
+def _(claim: Homogeneous, rule, seed):
+    worst = 0.0
+    for depth in depths(rule):
+        task, network = problem(rule, depth, seed)
+        state = start(rule, network, seed)
+        grown = _with_error(task, state, 3.0)
+        for once, thrice in zip(
+            observe.gradients(rule, state, task), observe.gradients(rule, state, grown), strict=True
+        ):
+            worst = max(worst, relative(thrice, 3.0**claim.degree * once))
+    yield Check(str(claim), "simulated", worst, 1e-10, "three times the error")
+
+
+def _with_error(task, state, factor):
+    """The task in which the state's error is that many times what it is: y -> y_hat + factor (y - y_hat)."""
+    W = observe.total_map(state)
+    gap = task.Syx - W @ task.Sxx
+    noise = task.Syy - task.Syx @ W.T - W @ task.Syx.T + W @ task.Sxx @ W.T
+    Syx = W @ task.Sxx + factor * gap
+    return Task(task.Sxx, Syx, W @ task.Sxx @ W.T + factor * (gap @ W.T + W @ gap.T) + factor**2 * noise)
+
+
+@_simulated.register
+def _(claim: ErrorRank, rule, seed):
+    worst = 0.0
+    for depth in depths(rule):
+        task, network = problem(rule, depth, seed)
+        state = start(rule, network, seed)
+        edges = rule.route.edges(depth)
+        errors = observe.errors(rule, state, task)
+        for edge in edges:
+            s = np.linalg.svd(errors[edge.activity - 1], compute_uv=False)
+            if claim.rank < len(s):
+                worst = max(worst, float(s[claim.rank] / s[0]))
+    yield Check(str(claim), "simulated", worst, 1e-12, "first singular value beyond the rank")
+
+
+@_simulated.register
+def _(claim: Order, rule, seed):
+    """Fit the order from the error at a fixed time, with the step halved twice."""
+    task, network = problem(rule, 2, seed)
+    time = 0.2
+    end = simulate(rule, task, network, [0.0, time], seed=seed, rtol=1e-12, atol=1e-14).map[-1]
+    steps = 64 * 2 ** np.arange(3)
+    gaps = [np.abs(descend(rule, task, network, time / n, n, seed=seed, record=n).map[-1] - end).max() for n in steps]
+    order = -float(np.polyfit(np.log(steps), np.log(gaps), 1)[0])
+    yield Check(str(claim), "simulated", abs(order - claim.order), 0.1, f"observed order {order:.3f}")
+
+
+@_simulated.register
+def _(claim: ClosedForm, rule, seed):
+    from linfa import theory
+
+    kind = theory.by_name(claim.theory)
+    setup = kind.example(rule, seed)
+    run = simulate(
+        rule, setup.task, setup.network, setup.times, seed=seed, feedback=setup.feedback, rtol=1e-11, atol=1e-13
+    )
+    closed = kind(rule, setup.task, run.at(0))
+    yield Check(str(claim), "simulated", closed.error(run), 1e-8, "against the flow")
+    if kind.exact_in_discrete_time:
+        run = descend(rule, setup.task, setup.network, 0.02, 200, seed=seed, feedback=setup.feedback)
+        yield Check(
+            str(claim), "simulated", closed.discrete_error(run), 1e-11, "against descent, exact in discrete time"
+        )
+
+
+def relative(measured, expected) -> float:
+    """Largest difference in units of the largest entry of what is expected (of 1 where that is smaller)."""
+    return float(np.abs(measured - expected).max() / max(1.0, np.abs(expected).max()))

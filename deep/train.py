@@ -49,8 +49,8 @@ def train(
 ) -> list[dict]:
     """Train a promoted model, or go on with the run that is in the folder.
 
-    The folder receives ``run.json`` (rule, seed, settings), ``certificate.json``, ``log.csv`` and ``log.jsonl`` (a row an
-    epoch), ``checkpoint.pt`` after each epoch and ``result.json`` once the run is whole.  A run resumed from its
+    The folder receives ``run.json`` (rule, seed, settings), ``certificate.json``, ``log.csv`` and ``log.jsonl`` (a row
+    an epoch), ``checkpoint.pt`` after each epoch and ``result.json`` once the run is whole.  A run resumed from its
     checkpoint continues bit for bit on CPU: the order of the data and every draw depend on (seed, epoch) alone.
 
     Args:

@@ -24,8 +24,8 @@ from linfa.verify import Certificate, verify
 __version__ = "0.1.0"
 
 __all__ = [
-    "Certificate", "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "fa", "kolen_pollack", "ldfa",
-    "sign_symmetry", "simulate", "verify",
+    "Certificate", "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "fa", "kolen_pollack",
+    "ldfa", "sign_symmetry", "simulate", "verify",
 ]  # fmt: skip
 
 

@@ -134,7 +134,9 @@ def _versions():
 
 
 def problem(rule: Rule, depth: int, seed: int, width: int = 5) -> tuple[Task, Network]:
-    """A random task and a generic network for a rule at some depth: 4 inputs that are not white, noisy labels, 3 outputs.
+    """A random task and a generic network for a rule at some depth.
+
+    4 inputs that are not white, 3 outputs, noisy labels.
 
     Args:
         rule: its rank, if it has one, fits ``width``.

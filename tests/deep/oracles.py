@@ -1,0 +1,112 @@
+"""Independent oracles for promoted gradients.  They share no code with `deep.ops` or `linfa.rules`.
+
+Layerwise rules: the surrogate W x.detach() + (B' x - (B' x).detach()), whose value is the layer's and whose derivative
+with respect to x goes through B' alone.  Direct rules: a multi-root backward, every cut a root with the gradient e B^T.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def kernel(layer, B):
+    """A feedback matrix (n_h, n_e) (or one for each group) as a weight of the layer's shape."""
+    if isinstance(layer, nn.Linear):
+        return B.transpose(-1, -2)
+    if layer.groups == 1:
+        return B.T.reshape(layer.weight.shape)
+    return torch.cat([b.T.reshape(-1, *layer.weight.shape[1:]) for b in B])
+
+
+def feedback_matrix(layer):
+    """B (n_h, n_e) of a promoted layer, put together by hand from what it stores."""
+    stored, W = layer.feedback, layer.weight.detach()
+    if isinstance(layer, nn.Conv2d):
+        W = W.flatten(1) if layer.groups == 1 else W.reshape(layer.groups, W.shape[0] // layer.groups, -1)
+    if "B" in stored:
+        return stored["B"].detach()
+    if "M" in stored:
+        return stored["M"].detach() * torch.sign(W).transpose(-1, -2)
+    if "Q" in stored:
+        return torch.einsum("...hr,...re->...he", stored["Q"].detach(), stored["P"].detach())
+    return W.transpose(-1, -2)
+
+
+class Surrogate(nn.Module):
+    """A plain layer whose derivative with respect to its input goes through another weight."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(layer.weight.detach().clone()), None
+        if layer.bias is not None:
+            self.bias = nn.Parameter(layer.bias.detach().clone())
+        self.other = kernel(layer, feedback_matrix(layer))
+        self.linear = isinstance(layer, nn.Linear)
+        if not self.linear:
+            self.conv = nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
+                layer.dilation, layer.groups, layer.bias is not None, layer.padding_mode,
+            )  # fmt: skip
+
+    def map(self, x, weight, bias):
+        return F.linear(x, weight, bias) if self.linear else self.conv._conv_forward(x, weight, bias)
+
+    def forward(self, x):
+        carried = self.map(x, self.other.to(x), None)
+        return self.map(x.detach(), self.weight, self.bias) + (carried - carried.detach())
+
+
+def surrogate_net(make, promoted, paths):
+    """A fresh net (from ``make``) with the promoted net's numbers, its layers replaced by surrogates."""
+    net = make()
+    plain = {k: v for k, v in promoted.state_dict().items() if ".feedback." not in k}
+    net.load_state_dict(plain)
+    for path in paths:
+        parent, _, name = path.rpartition(".")
+        setattr(net.get_submodule(parent), name, Surrogate(promoted.get_submodule(path)))
+    return net
+
+
+def multi_root_gradients(net, x, loss, feedback, source, source_is_input):
+    """Weight gradients of a direct rule by one backward from many roots.
+
+    Args:
+        net: a plain net, whose linear maps are called once each.
+        feedback: path of a cut layer -> B (n_h, n_e).
+        source: path of the layer at which the error is read, at its input or its output.
+    """
+    live, read, handles = {}, {}, []
+
+    def cut(path):
+        def hook(module, inputs):
+            live[path] = inputs[0]
+            return (inputs[0].detach(),)
+
+        return hook
+
+    def watch(module, inputs, output):
+        read["output"] = output
+        output.retain_grad()
+
+    def watch_input(module, inputs):
+        read["output"] = inputs[0]
+        inputs[0].retain_grad()
+
+    for path in feedback:
+        handles.append(net.get_submodule(path).register_forward_pre_hook(cut(path)))
+    target = net.get_submodule(source)
+    handles.append(
+        target.register_forward_pre_hook(watch_input) if source_is_input else target.register_forward_hook(watch)
+    )
+    value = loss(net(x))
+    for handle in handles:
+        handle.remove()
+    (error,) = torch.autograd.grad(value, read["output"], retain_graph=True)
+    lead = error.dim() - 1 if isinstance(target, nn.Linear) else 1
+    rows = error.reshape(error.shape[:lead].numel(), -1)
+    roots, grads = [value], [torch.ones_like(value)]
+    for path, B in feedback.items():
+        roots.append(live[path])
+        grads.append(torch.einsum("ne,he->nh", rows, B).reshape(live[path].shape))
+    torch.autograd.backward(roots, grads)
+    return {name: p.grad for name, p in net.named_parameters()}

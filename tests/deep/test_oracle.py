@@ -1,0 +1,216 @@
+"""The second equality of the bridge: on nonlinear nets, promoted gradients equal oracles that share no code with ours."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import deep
+from deep import layers
+from linfa.rules import Dense, Direct, Layerwise, RandomFactors, Rule, named
+
+from .oracles import feedback_matrix, multi_root_gradients, surrogate_net  # isort: skip
+
+
+class ConvNet(nn.Module):
+    """Stride, padding, dilation, groups, with and without bias, circular and 'same' padding, batch norm, a skip."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, padding=1)
+        self.b = nn.Conv2d(8, 8, (3, 2), stride=(2, 1), padding=(1, 0), groups=4)
+        self.c = nn.Conv2d(8, 12, 3, padding="same", dilation=2, bias=False, padding_mode="circular")
+        self.d = nn.Conv2d(12, 12, 3, padding="same", padding_mode="zeros", groups=2)
+        self.norm = nn.BatchNorm2d(12)
+        self.e = nn.Linear(12, 7)
+        self.head = nn.Linear(7, 5, bias=False)
+
+    def forward(self, x):
+        x = F.relu(self.a(x))
+        x = torch.tanh(self.b(x))
+        x = F.relu(self.norm(self.c(x)))
+        x = x + F.gelu(self.d(x))
+        return self.head(torch.tanh(self.e(x.mean((2, 3)))))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block on tokens with a head: leading dimensions (batch, tokens), fused qkv, residuals."""
+
+    def __init__(self, dim=8):
+        super().__init__()
+        self.embed = nn.Linear(6, dim)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.up, self.down = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
+        self.head = nn.Linear(dim, 4)
+
+    def forward(self, x):
+        x = self.embed(x)
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        x = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return self.head(x.mean(1))
+
+
+class TokenBlock(Block):
+    """The same block with a prediction for every token: the error comes position by position."""
+
+    def forward(self, x):
+        x = self.embed(x)
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.head(x + self.down(F.gelu(self.up(self.norm2(x)))))
+
+
+NETS = {"conv": (ConvNet, (5, 3, 9, 8)), "block": (Block, (5, 7, 6)), "tokens": (TokenBlock, (5, 7, 6))}
+LAYERWISE = {n: r for n, r in named().items() if isinstance(r.route, Layerwise)}
+DIRECT = {n: r for n, r in named().items() if isinstance(r.route, Direct)}
+DIRECT["two exact layers"] = Rule(Direct(exact_top=2), Dense(), name="two exact layers")
+
+
+def problem(kind, seed=0):
+    make, shape = NETS[kind]
+    torch.manual_seed(seed)
+    net = make().double()
+    x = torch.randn(shape, dtype=torch.float64)
+    y = torch.randint(0, 4, (shape[0], 7) if kind == "tokens" else (shape[0],))
+
+    def loss(out):
+        return F.cross_entropy(out.flatten(0, -2), y.flatten())
+
+    return (lambda: make().double()), net, x, loss
+
+
+def weights(net):
+    return {n: p for n, p in net.named_parameters() if ".feedback." not in n and not n.startswith("feedback")}
+
+
+def assert_same(mine, theirs):
+    for name, p in weights(mine).items():
+        gap = (p.grad - theirs[name]).abs().max() / theirs[name].abs().max().clamp(min=1e-30)
+        assert gap <= 1e-10, f"{name}: {gap:.1e}"
+
+
+@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("name", LAYERWISE)
+def test_layerwise_equals_surrogate(kind, name):
+    make, net, x, loss = problem(kind)
+    deep.promote(net, LAYERWISE[name], seed=3)
+    paths = [path for path, m in net.named_modules() if isinstance(m, layers.Promoted)]
+    loss(net(x)).backward()
+    oracle = surrogate_net(make, net, paths)
+    loss(oracle(x)).backward()
+    expected = {n: p.grad for n, p in oracle.named_parameters() if p.grad is not None}
+    for path in paths:
+        expected[f"{path}.weight"] += LAYERWISE[name].decay * net.get_submodule(path).weight.detach()
+    assert_same(net, expected)
+
+
+@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("name", DIRECT)
+def test_direct_equals_multi_root(kind, name):
+    make, net, x, loss = problem(kind)
+    rule = DIRECT[name]
+    plain = make()
+    plain.load_state_dict(net.state_dict())
+    deep.promote(net, rule, sample=x, seed=3)
+    loss(net(x)).backward()
+    (source,) = [path for path, m in net.named_modules() if isinstance(m, layers.Cut) and m.edges]
+    head = net.get_submodule(source)
+    feedback = {}
+    for path, key in head.edges.items():
+        holder = nn.Linear(1, 1)
+        holder.feedback = head.feedback[key]
+        feedback[path] = feedback_matrix(holder)
+    assert len(feedback) >= 3
+    grads = multi_root_gradients(plain, x, loss, feedback, source, rule.route.exact_top > 0)
+    assert_same(net, grads)
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_bp_is_autograd(kind):
+    make, net, x, loss = problem(kind)
+    plain = make()
+    plain.load_state_dict(net.state_dict())
+    loss(plain(x)).backward()
+    deep.promote(net, named()["bp"])
+    loss(net(x)).backward()
+    assert_same(net, {n: p.grad for n, p in plain.named_parameters()})
+
+
+@pytest.mark.parametrize("name", ["fa", "dfa"])
+def test_rules_differ_from_backprop(name):
+    """Otherwise the equalities above would say nothing."""
+    make, net, x, loss = problem("conv")
+    plain = make()
+    plain.load_state_dict(net.state_dict())
+    loss(plain(x)).backward()
+    deep.promote(net, named()[name], sample=x)
+    loss(net(x)).backward()
+    for layer in ("a", "b", "c"):
+        mine, exact = net.get_submodule(layer).weight.grad, plain.get_submodule(layer).weight.grad
+        assert F.cosine_similarity(mine.flatten(), exact.flatten(), dim=0).abs() < 0.9
+    torch.testing.assert_close(net.head.weight.grad, plain.head.weight.grad)
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, padding=1)
+        self.second = nn.Conv2d(4, 6, 3, padding=1, stride=2, groups=2)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(F.relu(self.second(F.relu(self.first(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("plasticity", ["oja", "hebb", "normative", "kolen-pollack"])
+def test_conv_plasticity_from_unfolded_patches(plasticity):
+    """Feedback gradients of a grouped convolution, from patches unfolded by hand and the formulas of each plasticity."""
+    torch.manual_seed(0)
+    rule = named()[f"ldfa(2, {plasticity})"]
+    net = Tiny().double()
+    deep.promote(net, rule, seed=1)
+    x, y = torch.randn(4, 2, 6, 6, dtype=torch.float64), torch.randint(0, 3, (4,))
+    seen = {}
+
+    def watch(module, inputs, output):
+        seen["x"] = inputs[0].detach()
+        output.register_hook(lambda error: seen.update(e=error))
+
+    net.second.register_forward_hook(watch)
+    F.cross_entropy(net(x), y).backward()
+    patches = F.unfold(seen["x"], 3, padding=1, stride=2)  # (N, C k k, positions)
+    for group in range(2):
+        h = patches.unflatten(1, (2, -1))[:, group]  # (N, n_h, positions)
+        e = seen["e"].flatten(2).unflatten(1, (2, -1))[:, group]  # (N, n_e, positions)
+        G = torch.einsum("nep,nhp->eh", e, h)
+        flat = e.permute(1, 0, 2).flatten(1)
+        C = torch.cov(flat, correction=0)
+        C = C / C.diagonal().max()
+        W = net.second.weight.detach().flatten(1)[3 * group : 3 * group + 3]
+        Q, P = (net.second.feedback[n].detach()[group] for n in "QP")
+        dQ, dP = {
+            "oja": lambda: (-G.T @ P.T, P @ C @ (torch.eye(3) - P.T @ P)),
+            "hebb": lambda: (-G.T @ P.T, -Q.T @ G.T),
+            "normative": lambda: ((W.T - Q @ P) @ P.T, Q.T @ (W.T - Q @ P)),
+            "kolen-pollack": lambda: (-G.T @ P.T, None),
+        }[plasticity]()
+        torch.testing.assert_close(net.second.feedback["Q"].grad[group], -dQ, rtol=1e-9, atol=1e-14)
+        if dP is None:
+            assert net.second.feedback["P"].grad is None
+        else:
+            torch.testing.assert_close(net.second.feedback["P"].grad[group], -dP, rtol=1e-9, atol=1e-14)
+
+
+def test_clamp_limits_the_delivered_error():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3)).double()
+    bound = 1e-3
+    deep.promote(net, Rule(Layerwise(), RandomFactors(2, clamp=bound), name="clamped"))
+    seen = []
+    x = torch.randn(8, 4, dtype=torch.float64)
+    h = net[0](x)
+    h.register_hook(seen.append)
+    net[1](h).square().sum().backward()
+    assert seen[0].abs().max() == bound

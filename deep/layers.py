@@ -99,7 +99,7 @@ class Cut(Promoted):
                     f"name it in exact=('{self.path}',) to leave it on backpropagation"
                 )
             self.cuts[self.path] = x
-            x = x.detach()
+            x = ops.detach(x)
         if not self.edges:
             return self.linear_map(x)
         if self.source_is_input:

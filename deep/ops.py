@@ -7,7 +7,7 @@ Forward-mode derivatives (``jvp``) use the true weight.
 
 import torch
 import torch.nn.functional as F
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from linfa.rules import Moments
 
@@ -278,6 +278,15 @@ class DecayedForward(Decayed):
     @staticmethod
     def jvp(ctx, matrix_t, _):
         return matrix_t.view_as(matrix_t)
+
+
+def detach(x):
+    """``x.detach()``, except that a forward-mode tangent goes on: a cut stops errors, not the forward pass."""
+    if not torch.compiler.is_compiling():
+        tangent = forward_ad.unpack_dual(x).tangent
+        if tangent is not None:
+            return forward_ad.make_dual(x.detach(), tangent)
+    return x.detach()
 
 
 def decayed(matrix, decay):

@@ -70,7 +70,10 @@ def promote(model: nn.Module, rule: Rule, sample=None, exact: Sequence = (), see
     for module, kind, attributes in plan:  # nothing is changed before everything is known to fit
         module.__class__ = kind
         for name, value in attributes.items():
-            setattr(module, name, value)
+            if isinstance(value, torch.Tensor):
+                module.register_buffer(name, value)
+            else:
+                setattr(module, name, value)
     return model
 
 
@@ -86,7 +89,7 @@ def demote(model: nn.Module) -> nn.Module:
         if type(module) in layers.PLAIN:
             module.__class__ = layers.PLAIN[type(module)]
             for name in ADDED:
-                if name in vars(module) or name in module._modules:
+                if name in vars(module) or name in module._modules or name in module._buffers:
                     delattr(module, name)
     return model
 
@@ -181,7 +184,7 @@ def _layerwise(rule, targets, calls, seed):
     plan, sizes = [], []
     for number, (path, module) in enumerate(targets.items()):
         if calls is not None and not calls[path][1]:  # its input needs no error, so it has no edge
-            attributes = {"rule": rule, "spread": 0.0, "feedback": nn.ParameterDict()}
+            attributes = {"rule": rule, "feedback": nn.ParameterDict()}
             plan.append((module, LAYERWISE[type(module)], attributes))
             continue
         weight = module.weight.detach()
@@ -190,7 +193,9 @@ def _layerwise(rule, targets, calls, seed):
         spread = float(np.sqrt(np.mean(forward**2))) or forward.shape[-1] ** -0.5
         sizes.append((forward.shape[-1], forward.shape[-2]))
         arrays = rule.feedback.start(_rng(seed, number), forward, spread)
-        attributes = {"rule": rule, "spread": spread, "feedback": _parameters(rule, arrays, weight)}
+        attributes = {"rule": rule, "feedback": _parameters(rule, arrays, weight)}
+        if rule.feedback.redrawn:  # the only feedback that needs it again, so it belongs to the state
+            attributes["spread"] = weight.new_tensor(spread)
         plan.append((module, LAYERWISE[type(module)], attributes))
     rule.feedback.check(sizes)
     return plan

@@ -59,7 +59,7 @@ class Surrogate(nn.Module):
 def surrogate_net(make, promoted, paths):
     """A fresh net (from ``make``) with the promoted net's numbers, its layers replaced by surrogates."""
     net = make()
-    plain = {k: v for k, v in promoted.state_dict().items() if ".feedback." not in k}
+    plain = {k: v for k, v in promoted.state_dict().items() if ".feedback." not in k and "spread" not in k}
     net.load_state_dict(plain)
     for path in paths:
         parent, _, name = path.rpartition(".")

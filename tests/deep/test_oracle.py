@@ -1,4 +1,4 @@
-"""The second equality of the bridge: on nonlinear nets, promoted gradients equal oracles that share no code with ours."""
+"""The second equality of the bridge: on nonlinear nets, promoted gradients equal independent oracles."""
 
 import pytest
 import torch
@@ -166,7 +166,7 @@ class Tiny(nn.Module):
 
 @pytest.mark.parametrize("plasticity", ["oja", "hebb", "normative", "kolen-pollack"])
 def test_conv_plasticity_from_unfolded_patches(plasticity):
-    """Feedback gradients of a grouped convolution, from patches unfolded by hand and the formulas of each plasticity."""
+    """Feedback gradients of a grouped convolution, from patches unfolded by hand and each plasticity's formula."""
     torch.manual_seed(0)
     rule = named()[f"ldfa(2, {plasticity})"]
     net = Tiny().double()
@@ -191,11 +191,11 @@ def test_conv_plasticity_from_unfolded_patches(plasticity):
         W = net.second.weight.detach().flatten(1)[3 * group : 3 * group + 3]
         Q, P = (net.second.feedback[n].detach()[group] for n in "QP")
         dQ, dP = {
-            "oja": lambda: (-G.T @ P.T, P @ C @ (torch.eye(3) - P.T @ P)),
-            "hebb": lambda: (-G.T @ P.T, -Q.T @ G.T),
-            "normative": lambda: ((W.T - Q @ P) @ P.T, Q.T @ (W.T - Q @ P)),
-            "kolen-pollack": lambda: (-G.T @ P.T, None),
-        }[plasticity]()
+            "oja": (-G.T @ P.T, P @ C @ (torch.eye(3) - P.T @ P)),
+            "hebb": (-G.T @ P.T, -Q.T @ G.T),
+            "normative": ((W.T - Q @ P) @ P.T, Q.T @ (W.T - Q @ P)),
+            "kolen-pollack": (-G.T @ P.T, None),
+        }[plasticity]
         torch.testing.assert_close(net.second.feedback["Q"].grad[group], -dQ, rtol=1e-9, atol=1e-14)
         if dP is None:
             assert net.second.feedback["P"].grad is None

@@ -1,7 +1,8 @@
 """LDFA on CIFAR-10 with the fully connected 3072-512-512-512-10 network, at a reduced budget.
 
 The published runs (Hanut & Kadmon, arXiv 2502.20580) take 160 epochs at batch 32; these take fewer at batch 128, so
-only the shape of the result can be compared: which ranks reach backpropagation, and how the direct variant depends on r.
+only the shape of the result can be compared: which ranks reach backpropagation, and how the direct variant depends
+on r.
 
     python run.py DATA OUT [--epochs 12] [--seeds 3]
 

@@ -1,0 +1,359 @@
+"""What promotion keeps, what it refuses, and how it behaves in the torch ecosystem."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import deep
+import linfa
+from deep import layers
+from linfa.rules import Dense, Direct, Layerwise, Rule, SVDFactors, named
+
+
+def net(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 8), nn.Tanh(),
+        nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+X, Y = torch.randn(6, 2, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def backward(model, x=X, y=Y):
+    F.cross_entropy(model(x), y).backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", named())
+def test_promotion_keeps_model_and_parameters(name):
+    model = net()
+    before, out = dict(model.named_parameters()), model.eval()(X)
+    keys = set(model.state_dict())
+    promoted = deep.promote(model, named()[name], sample=X)
+    assert promoted is model
+    assert not model.training
+    assert all(dict(model.named_parameters())[n] is p for n, p in before.items())
+    assert keys <= set(model.state_dict())
+    assert torch.equal(model(X), out)
+
+
+@pytest.mark.parametrize("name", named())
+def test_demote_gives_back_backprop_bit_for_bit(name):
+    plain = net()
+    model = copy.deepcopy(plain)
+    deep.promote(model, named()[name], sample=X)
+    backward(model)
+    model.zero_grad()
+    deep.demote(model)
+    assert [type(m) for m in model.modules()] == [type(m) for m in plain.modules()]
+    assert set(model.state_dict()) == set(plain.state_dict())
+    fresh = copy.deepcopy(plain)
+    fresh.load_state_dict(model.state_dict())
+    for (n, g), (m, h) in zip(backward(model).items(), backward(fresh).items(), strict=True):
+        assert n == m
+        assert torch.equal(g, h)
+    assert {k: type(v) for k, v in vars(model[4]).items()} == {k: type(v) for k, v in vars(plain[4]).items()}
+
+
+@pytest.mark.parametrize("name", named())
+def test_state_dict_round_trip_and_deepcopy(name):
+    model, other = net(0), net(1)
+    deep.promote(model, named()[name], sample=X, seed=0)
+    deep.promote(other, named()[name], sample=X, seed=1)
+    other.load_state_dict(model.state_dict())
+    twin = copy.deepcopy(model)
+    if model[4].rule.feedback.redrawn:
+        torch.manual_seed(5)
+    mine = backward(model)
+    for again in (other, twin):
+        if model[4].rule.feedback.redrawn:
+            torch.manual_seed(5)
+        for n, g in backward(again).items():
+            assert torch.equal(g, mine[n]), n
+
+
+@pytest.mark.parametrize("name", named())
+def test_compile_fullgraph(name):
+    model = deep.promote(net(), named()[name], sample=X)
+    redrawn = model[4].rule.feedback.redrawn
+    eager = backward(model)
+    model.zero_grad()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # dynamo's own notices
+        got = backward(compiled)
+    assert {n.removeprefix("_orig_mod.") for n in got} == set(eager)
+    for n, g in got.items():
+        if not redrawn:
+            torch.testing.assert_close(g, eager[n.removeprefix("_orig_mod.")], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [n for n in named() if n != "brSF"])
+def test_bf16_autocast_is_close_and_fills_float_gradients(name):
+    model = deep.promote(net(), named()[name], sample=X)
+    exact = backward(model)
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(X)
+    assert out.dtype == torch.bfloat16
+    F.cross_entropy(out.float(), Y).backward()
+    for n, p in model.named_parameters():
+        if n in exact and exact[n].norm() > 1e-5:
+            assert p.grad.dtype == torch.float32
+            assert (p.grad - exact[n]).norm() < 0.15 * exact[n].norm(), n
+
+
+@pytest.mark.parametrize("name", [n for n in named() if n != "brSF"])
+def test_checkpointing_without_reentry(name):
+    model = deep.promote(net().double(), named()[name], sample=X.double())
+    exact = backward(model, X.double())
+    model.zero_grad()
+    h = model[:3](X.double())
+    h = checkpoint(model[3:6], h, use_reentrant=False)
+    F.cross_entropy(model[6](h), Y).backward()
+    for n, p in model.named_parameters():
+        if n in exact and not n.startswith("1."):
+            torch.testing.assert_close(p.grad, exact[n], rtol=1e-9, atol=1e-12)
+
+
+def test_reentrant_checkpointing_of_a_direct_rule_raises():
+    model = deep.promote(net(), linfa.dfa(), sample=X)
+    h = model[:3](X)
+    h = checkpoint(model[3:6], h, use_reentrant=True)
+    with pytest.raises(RuntimeError, match="use_reentrant=False"):
+        model[6](h)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("name", ["bp", "fa", "dfa", "ldfa(2, oja)"])
+def test_forward_mode_uses_the_true_weight(name):
+    model = net().double().eval()
+    plain = copy.deepcopy(model)
+    deep.promote(model, named()[name], sample=X.double())
+    direction = torch.randn(X.shape, dtype=torch.float64)
+    _, mine = torch.func.jvp(lambda x: model(x), (X.double(),), (direction,))
+    _, true = torch.func.jvp(lambda x: plain(x), (X.double(),), (direction,))
+    torch.testing.assert_close(mine, true)
+
+
+@pytest.mark.parametrize("name", ["bp", "fa", "ldfa(2, fixed)"])
+def test_per_sample_gradients(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    deep.promote(model, named()[name])
+    x, y = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 1, 0])
+    learning = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    fixed = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
+
+    def loss(p, xi, yi):
+        return F.cross_entropy(torch.func.functional_call(model, {**p, **fixed}, (xi[None],)), yi[None])
+
+    rows = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(learning, x, y)
+    for i in range(5):
+        model.zero_grad()
+        one = backward(model, x[i : i + 1], y[i : i + 1])
+        for n, g in one.items():
+            torch.testing.assert_close(rows[n][i], g)
+
+
+def test_gradient_accumulation_adds_up():
+    model = deep.promote(net().eval(), linfa.fa())
+    whole = backward(model)
+    model.zero_grad()
+    for half in (slice(0, 3), slice(3, 6)):
+        (F.cross_entropy(model(X[half]), Y[half]) / 2).backward()
+    for n, p in model.named_parameters():
+        if n in whole:
+            torch.testing.assert_close(p.grad, whole[n], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", named())
+def test_eval_and_no_grad_leave_nothing_behind(name):
+    model = deep.promote(net(), named()[name], sample=X).eval()
+    with torch.no_grad():
+        model(X)
+    assert all(not layer.cuts for layer in model.modules() if isinstance(layer, layers.Cut))
+    backward(model)
+    assert all(not layer.cuts for layer in model.modules() if isinstance(layer, layers.Cut))
+
+
+def test_seeds_are_explicit():
+    a, b, c = (deep.promote(net(), linfa.fa(), seed=s)[4].feedback["B"] for s in (0, 0, 1))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_feedback_has_the_spread_of_the_weights():
+    model = net()
+    deep.promote(model, linfa.fa(scale=2.0))
+    weight, B = model[4].weight, model[4].feedback["B"]
+    assert B.std().item() == pytest.approx(2 * weight.square().mean().sqrt().item(), rel=0.1)
+
+
+def test_redrawn_feedback_changes_in_training_only():
+    model = deep.promote(net(), linfa.sign_symmetry("brSF"))
+    before = model[4].feedback["M"].clone()
+    backward(model.eval())
+    assert torch.equal(model[4].feedback["M"], before)
+    backward(model.train())
+    assert not torch.equal(model[4].feedback["M"], before)
+
+
+def test_first_layers_get_no_feedback_with_a_sample():
+    model = deep.promote(net(), linfa.fa(), sample=X)
+    assert not model[0].feedback
+    with pytest.raises(RuntimeError, match="has no feedback"):
+        backward(model, X.clone().requires_grad_())
+
+
+def test_head_carries_no_more_than_it_can():
+    model = deep.promote(net(), linfa.ldfa(rank=8))
+    assert model[6].feedback["P"].shape == (3, 3)
+    assert model[4].feedback["P"].shape == (8, 8)
+
+
+def test_exact_by_path_and_by_type():
+    model = deep.promote(net(), linfa.fa(), exact=("4", nn.Conv2d))
+    assert type(model[4]) is nn.Linear
+    assert type(model[0]) is nn.Conv2d
+    assert isinstance(model[6], layers.EdgeLinear)
+
+
+class Loose(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.fc(x) * self.scale
+
+
+class Own(nn.Linear):
+    pass
+
+
+def tied():
+    a, b = nn.Linear(4, 4), nn.Linear(4, 4)
+    b.weight = a.weight
+    return nn.Sequential(a, b)
+
+
+def parametrized():
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1)), r"1 is a Conv1d .* exact=\('1.weight',\)"),
+        (lambda: nn.Sequential(nn.Linear(4, 4), nn.ConvTranspose2d(4, 4, 1)), "ConvTranspose2d"),
+        (lambda: nn.MultiheadAttention(4, 2), "MultiheadAttention"),
+        (lambda: nn.Sequential(Own(4, 4)), "Own"),
+        (lambda: nn.LSTM(4, 4), "LSTM"),
+        (Loose, r"exact=\('scale',\)"),
+        (tied, "shares its weight with 0"),
+        (parametrized, "parametrized"),
+        (lambda: nn.Sequential(nn.ReLU()), "no nn.Linear"),
+        (lambda: nn.Sequential(nn.LazyLinear(4)), "lazy|LazyLinear"),
+        (lambda: nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), "complex64"),
+        (lambda: deep.promote(nn.Sequential(nn.Linear(4, 4)), linfa.fa()), "promoted already"),
+    ],
+)
+def test_what_cannot_be_promoted_raises(make, message):
+    model = make()
+    kinds = [type(m) for m in model.modules()]
+    with pytest.raises(deep.Unsupported, match=message):
+        deep.promote(model, linfa.fa())
+    assert kinds == [type(m) for m in model.modules()]
+
+
+def test_loose_parameters_can_be_named():
+    model = deep.promote(Loose(), linfa.fa(), exact=("scale",))
+    assert isinstance(model.fc, layers.EdgeLinear)
+
+
+def test_bad_calls():
+    with pytest.raises(ValueError, match="sample="):
+        deep.promote(net(), linfa.dfa())
+    with pytest.raises(ValueError, match="exact names no module"):
+        deep.promote(net(), linfa.fa(), exact=("fc9",))
+    with pytest.raises(ValueError, match="largest possible rank here is 8"):
+        deep.promote(net(), linfa.ldfa(rank=9))
+    with pytest.raises(deep.Unsupported, match="direct edge has none"):
+        deep.promote(net(), Rule(Direct(), SVDFactors(2)), sample=X)
+    with pytest.raises(deep.Unsupported, match="backpropagates 3 layers exactly"):
+        deep.promote(net(), Rule(Direct(exact_top=3), Dense()), sample=X)
+    model = net()
+    model.idle = nn.Linear(2, 2)
+    model.forward = lambda x: nn.Sequential.forward(model[:7], x)
+    with pytest.raises(deep.Unsupported, match="did not run"):
+        deep.promote(model, linfa.fa(), sample=X)
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.c(self.b(self.b(self.a(x)).tanh()).tanh())
+
+
+def test_a_cut_layer_that_runs_twice_raises():
+    model = Twice()
+    x = torch.randn(3, 4)
+    deep.promote(model, linfa.dfa(), sample=x)
+    with pytest.raises(RuntimeError, match="b ran twice"):
+        model(x)
+
+
+def test_a_layerwise_layer_may_run_twice():
+    model = Twice().double()
+    x, y = torch.randn(3, 4, dtype=torch.float64), torch.tensor([0, 1, 1])
+    plain = copy.deepcopy(model)
+    exact = backward(plain, x, y)
+    for n, g in backward(deep.promote(model, linfa.bp()), x, y).items():
+        torch.testing.assert_close(g, exact[n])
+
+
+def test_a_failed_forward_pass_does_not_poison_the_next():
+    model = deep.promote(net(), linfa.dfa(), sample=X)
+    fine = backward(copy.deepcopy(model))
+    with pytest.raises(RuntimeError):
+        model[5:](model[4](model[:4](X)).repeat(1, 3))
+    for n, g in backward(model).items():
+        if not n.startswith("1."):
+            torch.testing.assert_close(g, fine[n])
+
+
+def test_no_silent_mixture_of_batches():
+    model = deep.promote(net(), linfa.dfa(), sample=X)
+    h = model[:4](X)
+    with pytest.raises(RuntimeError, match="comes for samples"):
+        model[6](torch.cat([model[5](model[4](h))] * 2))
+
+
+def test_layerwise_fa_trains():
+    torch.manual_seed(0)
+    model = deep.promote(net(), linfa.ldfa(3))
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        value = F.cross_entropy(model(X), Y)
+        value.backward()
+        optimizer.step()
+    assert value < 0.1
+
+
+def test_repr_names_the_rule():
+    assert "rule=fa" in repr(deep.promote(net(), linfa.fa()))
+    assert isinstance(linfa.fa().route, Layerwise)

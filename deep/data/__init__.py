@@ -1,0 +1,17 @@
+"""Images on the device, and where they come from.
+
+images.py   a labelled set as one uint8 tensor, and its batches      augment.py   flip, shift, rotate whole batches
+cifar.py    CIFAR-10 and CIFAR-100, official files                   idx.py       MNIST and Fashion-MNIST, IDX files
+fashion.py  the Fashion-MNIST subset in this package                 digest.py    checksums of decoded images
+"""
+
+from deep.data.augment import flip, rotate, shift_crop
+from deep.data.cifar import cifar10, cifar100
+from deep.data.fashion import fashion_mnist_subset
+from deep.data.idx import mnist
+from deep.data.images import CorruptData, Images, UnknownData, batches
+
+__all__ = [
+    "CorruptData", "Images", "UnknownData", "batches", "cifar10", "cifar100", "fashion_mnist_subset", "flip", "mnist",
+    "rotate", "shift_crop",
+]  # fmt: skip

@@ -1,0 +1,150 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from their official distributions, binary or python."""
+
+import io
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deep.data.digest import check
+from deep.data.images import CorruptData, Images
+
+PIXELS = 3 * 32 * 32
+
+KNOWN = {
+    "10d94edc57bf6b034670d5061cb6ac228cfc0fd07d5ba6ba4082883c4999a6d6": "CIFAR-10, 104 images from a JPEG copy",
+    "4674ac8c77f372061aaf9216c8857c99599d5df0bb9f6b16a3de613ef8eb348a": "CIFAR-10, 104 images from a JPEG copy",
+    "4cb8e5d9309da489bf6b19cc10cd96c3ae6f8daf225380b605aaee4c0d6aee19": "CIFAR-100",
+}
+"""SHA-256 of decoded images (N, 32, 32, 3) -> what they are."""
+
+MD5 = {
+    "c99cafc152244af753f735de768cd75f", "d4bba439e000b95fd0a9bffe97cbabec", "54ebc095f3ab1f0389bbae665268c751",
+    "634d18415352ddfa80567beed471001a", "482c414d41f54cd18b22e5b47cb7c3cb", "40351d587109b95175f43aff81a1287e",
+    "16019d7e3df5f24257cddd939b257f8d", "f0ef6b0ae62326f3e7ffdfab6717acfc",
+}  # fmt: skip
+"""MD5 of the files of the official python distributions."""
+
+MEAN = {10: (0.4914, 0.4822, 0.4465), 100: (0.5071, 0.4865, 0.4409)}
+STD = {10: (0.2470, 0.2435, 0.2616), 100: (0.2673, 0.2564, 0.2762)}
+FILES = {
+    10: {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]},
+    100: {"train": ["train"], "test": ["test"]},
+}
+COUNT = {"train": 50_000, "test": 10_000}
+FOLDERS = {10: ("cifar-10-batches-bin", "cifar-10-batches-py"), 100: ("cifar-100-binary", "cifar-100-python")}
+
+
+def cifar10(folder: str | Path, split: str = "train", trust: str | None = None) -> Images:
+    """CIFAR-10.
+
+    Args:
+        folder: what holds ``cifar-10-batches-bin`` or ``cifar-10-batches-py``, or one of these.
+        split: "train" (50,000 images) or "test" (10,000).
+        trust: SHA-256 of decoded images to accept although they are not the published ones.
+
+    Raises:
+        FileNotFoundError: naming the folder or the file that is missing.
+        CorruptData: for a file that is truncated, too long or holds impossible labels.
+        UnknownData: for images that are not the published ones.
+    """
+    return _read(10, folder, split, "labels", trust)
+
+
+def cifar100(folder: str | Path, split: str = "train", labels: str = "fine", trust: str | None = None) -> Images:
+    """CIFAR-100.
+
+    Args:
+        folder: what holds ``cifar-100-binary`` or ``cifar-100-python``, or one of these.
+        split: "train" (50,000 images) or "test" (10,000).
+        labels: "fine" (100 classes) or "coarse" (20).
+        trust: as for `cifar10`; it also admits fewer images than the official split has.
+
+    Raises:
+        FileNotFoundError, CorruptData, UnknownData: as `cifar10`.
+    """
+    if labels not in ("fine", "coarse"):
+        raise ValueError(f"labels are 'fine' or 'coarse'; got {labels!r}")
+    return _read(100, folder, split, f"{labels}_labels", trust)
+
+
+def _read(kind, folder, split, labels, trust):
+    if split not in COUNT:
+        raise ValueError(f"split is 'train' or 'test'; got {split!r}")
+    folder, names = Path(folder), FILES[kind][split]
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    places = [folder / name for name in FOLDERS[kind]] + [folder]
+    found = [(p, ".bin") for p in places if (p / f"{names[0]}.bin").is_file()]
+    found += [(p, "") for p in places if (p / names[0]).is_file()]
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} holds no CIFAR-{kind} {split} set: looked for {names[0]}.bin or {names[0]} there and in "
+            f"{' and '.join(FOLDERS[kind])}"
+        )
+    place, suffix = found[0]
+    paths = [place / f"{name}{suffix}" for name in names]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"CIFAR-{kind} {split} is incomplete, missing: {', '.join(missing)}")
+    parts = [(_binary if suffix else _python)(path, kind, COUNT[split] // len(names), labels, trust) for path in paths]
+    planes = np.concatenate([x for x, _, _ in parts]).reshape(-1, 3, 32, 32)
+    y = np.concatenate([y for _, y, _ in parts])
+    classes = 20 if labels == "coarse_labels" else kind
+    if y.max() >= classes:
+        raise CorruptData(f"{place} has the label {y.max()}, but CIFAR-{kind} has {classes} classes here")
+    name = f"CIFAR-{kind} {split}"
+    official = all(official for _, _, official in parts)
+    source = f"CIFAR-{kind}" if official else check(name, planes.transpose(0, 2, 3, 1), KNOWN, trust)
+    x = torch.from_numpy(np.ascontiguousarray(planes))
+    return Images(x, torch.from_numpy(y.astype(np.int64)), classes, MEAN[kind], STD[kind], source)
+
+
+def _binary(path, kind, count, labels, trust):
+    """Records of one label byte (CIFAR-10) or a coarse and a fine one (CIFAR-100), then the planes of the image."""
+    head = 1 if kind == 10 else 2
+    size = path.stat().st_size
+    whole = size % (head + PIXELS) == 0 and size > 0
+    if size != count * (head + PIXELS) and not (trust and whole):
+        raise CorruptData(
+            f"{path} has {size} bytes, where {count} records of {head + PIXELS} bytes make {count * (head + PIXELS)}: "
+            "it is truncated or another file"
+        )
+    records = np.fromfile(path, np.uint8).reshape(-1, head + PIXELS)
+    return records[:, head:], records[:, 1 if labels == "fine_labels" else 0], False
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads the numpy arrays, lists and strings of the official files and nothing else."""
+
+    def find_class(self, module, name):
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np._core.multiarray._reconstruct
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        raise CorruptData(f"the file asks for {module}.{name}, which no CIFAR file needs: it is refused")
+
+
+def _python(path, kind, count, labels, trust):
+    """A pickled dictionary of arrays, read without running anything that it asks for."""
+    import hashlib
+
+    content = path.read_bytes()
+    try:
+        table = _Arrays(io.BytesIO(content), encoding="bytes").load()
+    except CorruptData as error:
+        raise CorruptData(f"{path}: {error}") from None
+    except Exception as error:
+        raise CorruptData(f"{path} is not a whole CIFAR python file: {error}") from None
+    keys = {b"data", labels.encode()}
+    if not isinstance(table, dict) or not keys <= set(table):
+        raise CorruptData(f"{path} has no entries {', '.join(sorted(k.decode() for k in keys))}")
+    x, y = np.asarray(table[b"data"]), np.asarray(table[labels.encode()])
+    if x.dtype != np.uint8 or x.ndim != 2 or x.shape[1] != PIXELS or y.shape != (len(x),) or y.min(initial=0) < 0:
+        raise CorruptData(
+            f"{path} holds an array {x.dtype}{x.shape} with {y.shape} labels, not images of {PIXELS} bytes"
+        )
+    if len(x) != count and not trust:
+        raise CorruptData(f"{path} holds {len(x)} images, not {count}")
+    return x, y, hashlib.md5(content, usedforsecurity=False).hexdigest() in MD5

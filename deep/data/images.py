@@ -1,0 +1,79 @@
+"""A labelled set of images that lives on the device as one uint8 tensor."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+class CorruptData(ValueError):
+    """A data file that is not what its format says."""
+
+
+class UnknownData(ValueError):
+    """Well-formed data that are not the published ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images with labels.
+
+    Args:
+        x: (N, C, H, W) uint8.
+        y: (N,) int64 labels.
+        classes: number of classes.
+        mean, std: of each channel, in units of [0, 1].
+        source: where the data come from, in a sentence that a record can quote.
+
+    >>> tiny = Images(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4), 4, (0.5,), (0.25,), "zeros")
+    >>> tiny.normalised().unique().item(), len(tiny.subset(2))
+    (-2.0, 2)
+    """
+
+    x: Tensor
+    y: Tensor
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+
+    def __len__(self):
+        return len(self.y)
+
+    def to(self, device) -> "Images":
+        """The same images on a device."""
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
+
+    def subset(self, count: int) -> "Images":
+        """The first so many images.
+
+        Raises:
+            ValueError: if there are not that many.
+        """
+        if not 0 < count <= len(self):
+            raise ValueError(f"a subset of {count} images does not fit {len(self)}")
+        return replace(self, x=self.x[:count], y=self.y[:count], source=f"{self.source}, first {count} images")
+
+    def normalised(self, index=slice(None)) -> Tensor:
+        """float32 images (n, C, H, W), (x / 255 - mean) / std by channel."""
+        x = self.x[index].float().div_(255)
+        mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
+        return (x - mean) / std
+
+
+def batches(
+    images: Images, batch_size: int, generator: torch.Generator, augment: Callable | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shuffled mini-batches of one epoch; an incomplete last batch is dropped.
+
+    Args:
+        images: the data.
+        batch_size: samples a batch.
+        generator: of the order and of the augmentation, on the images' device.
+        augment: (normalised images, generator) -> images.
+    """
+    order = torch.randperm(len(images), generator=generator, device=images.y.device)
+    for index in order[: len(order) // batch_size * batch_size].split(batch_size):
+        x = images.normalised(index)
+        yield (augment(x, generator) if augment else x), images.y[index]

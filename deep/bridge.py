@@ -14,7 +14,7 @@ from deep.promote import promote
 from linfa.dynamics import State, velocity
 from linfa.rules import Conserved, Direct, ErrorRank, Homogeneous
 from linfa.simulate import advance
-from linfa.verify import Check, depths, relative
+from linfa.verify import Check, depths, relative, widths
 
 
 def linear_net(weights) -> nn.Sequential:
@@ -57,11 +57,13 @@ class Run:
 
     def __init__(self, rule, depth, seed):
         rng = np.random.default_rng((seed, depth))
-        widths = (4, *rng.integers(3, 7, depth - 1), 3)
+        sizes = widths(rule, depth)
+        n, *hidden, m = sizes
+        sizes = (n, *(np.array(hidden, int) + rng.integers(0, 3, depth - 1)), m)  # no two layers need be alike
         self.rule, self.depth = rule, depth
-        self.task = linfa.Task.from_data(rng.standard_normal((24, 4)) + 0.3, rng.standard_normal((24, 3)))
+        self.task = linfa.Task.from_data(rng.standard_normal((6 * n, n)) + 0.3, rng.standard_normal((6 * n, m)))
         self.x, self.y = torch.as_tensor(self.task.inputs), torch.as_tensor(self.task.targets)
-        self.net = linear_net(linfa.Network.small(widths, 0.7, seed).weights)
+        self.net = linear_net(linfa.Network.small(sizes, 0.7, seed).weights)
         promote(self.net, rule, sample=self.x, seed=seed)
 
     def gradients(self, factor=1.0):

@@ -133,22 +133,32 @@ def _versions():
     return {"python": platform.python_version(), **found}
 
 
-def problem(rule: Rule, depth: int, seed: int, width: int = 5) -> tuple[Task, Network]:
-    """A random task and a generic network for a rule at some depth.
+def widths(rule: Rule, depth: int) -> tuple[int, ...]:
+    """Layer sizes for a problem on which the rank of a rule's feedback, if it has one, is less than every width.
 
-    4 inputs that are not white, 3 outputs, noisy labels.
+    >>> from linfa.rules import fa, ldfa
+    >>> widths(fa(), 3), widths(ldfa(4), 2)
+    ((4, 5, 5, 3), (6, 7, 5))
+    """
+    r = max(2, getattr(rule.feedback, "rank", 2))
+    return (r + 2, *(r + 3,) * (depth - 1), r + 1)
+
+
+def problem(rule: Rule, depth: int, seed: int) -> tuple[Task, Network]:
+    """A random task and a generic network for a rule at some depth: inputs that are not white, noisy labels.
 
     Args:
-        rule: its rank, if it has one, fits ``width``.
+        rule: a `Rule`.
         depth: number of weights.
         seed: of everything.
-        width: of the hidden layers.
     """
+    sizes = widths(rule, depth)
+    n, m = sizes[0], sizes[-1]
     rng = np.random.default_rng((seed, depth))
-    root = np.eye(4) + 0.3 * rng.standard_normal((4, 4))
-    spread = np.linalg.qr(rng.standard_normal((4, 3)))[0] * [1.5, 1.0, 0.7]
+    root = np.eye(n) + 0.6 / np.sqrt(n) * rng.standard_normal((n, n))
+    spread = np.linalg.qr(rng.standard_normal((n, m)))[0] * np.linspace(1.5, 0.7, m)
     task = Task.teacher(spread.T, Sxx=root @ root.T / 2, noise=0.1)
-    return task, Network.small((4, *(width,) * (depth - 1), 3), scale=0.7, seed=seed + depth)
+    return task, Network.small(sizes, scale=0.7, seed=seed + depth)
 
 
 @functools.singledispatch

@@ -1,0 +1,140 @@
+"""Time and live memory of a training step, as ratios to plain backpropagation of the same model in the same run.
+
+    python tests/benchmarks/step_time.py [--rounds 13] [--models cnn resnet20] [--device cpu] [--json FILE]
+
+Learning rate 0 and flushed denormals, so that every arm times the same numbers; arms are interleaved in every round, and
+the median of the per-round ratios is quoted with its quartiles.  Memory is what the autograd graph keeps alive between
+forward and backward (sum of distinct saved storages), and the feedback's own size beside it.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+
+import deep
+import linfa
+from deep.models import build
+
+RULES = {
+    "bp (plain)": None,
+    "bp": linfa.bp(),
+    "fa": linfa.fa(),
+    "kolen-pollack": linfa.kolen_pollack(0.0),
+    "uSF": linfa.sign_symmetry("uSF"),
+    "ldfa r=10 fixed": linfa.ldfa(10, "fixed"),
+    "ldfa r=10 oja": linfa.ldfa(10, "oja"),
+    "ldfa r=10 normative": linfa.ldfa(10, "normative"),
+    "ldfa r=32 oja": linfa.ldfa(32, "oja"),
+    "dfa": linfa.dfa(),
+}
+
+
+class Arm:
+    """One model under one rule, with the time of a step and its memory."""
+
+    def __init__(self, model, rule, x, y):
+        self.model, self.x, self.y = model, x, y
+        if rule is not None:
+            deep.promote(model, rule, sample=x)
+        learning = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(learning, lr=0.0, momentum=0.9)
+        inside = [p for name, p in model.named_parameters() if "feedback" in name]
+        self.feedback = sum(p.numel() * p.element_size() for p in inside)
+
+    def step(self):
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.model(self.x), self.y).backward()
+        self.optimizer.step()
+
+    def seconds(self):
+        self._wait()
+        begin = time.perf_counter()
+        self.step()
+        self._wait()
+        return time.perf_counter() - begin
+
+    def _wait(self):
+        if self.x.is_cuda:
+            torch.cuda.synchronize()
+
+    def live(self):
+        """Bytes that the graph of one forward pass keeps alive, parameters left out."""
+        own = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
+        kept = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            F.cross_entropy(self.model(self.x), self.y)
+        return sum(kept.values())
+
+
+def quartiles(ratios):
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return {"median": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)]}
+
+
+def measure(name, rounds, device, batch):
+    torch.manual_seed(0)
+    x = torch.randn(batch, 3, 32, 32, device=device)
+    y = torch.randint(0, 10, (batch,), device=device)
+    base = build(name, 3, 32, 10).to(device)
+    arms = {rule_name: Arm(copy.deepcopy(base), rule, x, y) for rule_name, rule in RULES.items()}
+    for arm in arms.values():
+        arm.step()
+        arm.step()
+    times = {rule_name: [] for rule_name in arms}
+    for turn in range(rounds):
+        order = list(arms)[turn % len(arms) :] + list(arms)[: turn % len(arms)]
+        for rule_name in order:
+            times[rule_name].append(arms[rule_name].seconds())
+    plain, memory = times["bp (plain)"], arms["bp (plain)"].live()
+    return {
+        rule_name: {
+            "time": quartiles([a / b for a, b in zip(times[rule_name], plain, strict=True)]),
+            "memory": round(arm.live() / memory, 3),
+            "feedback MB": round(arm.feedback / 1e6, 2),
+            "step ms": round(1e3 * statistics.median(times[rule_name]), 2),
+        }
+        for rule_name, arm in arms.items()
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=13)
+    parser.add_argument("--models", nargs="+", default=["cnn", "resnet20"])
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+    about = {"torch": torch.__version__, "machine": platform.machine(), "threads": torch.get_num_threads()}
+    about |= {"device": args.device, "batch": args.batch, "rounds": args.rounds}
+    result = {"about": about, "models": {}}
+    for name in args.models:
+        result["models"][name] = measure(name, args.rounds, args.device, args.batch)
+        print(f"{name}, ratios to plain backpropagation (median [quartiles] of {args.rounds} rounds)")
+        for rule_name, row in result["models"][name].items():
+            low, high = row["time"]["quartiles"]
+            print(
+                f"  {rule_name:<20} time {row['time']['median']:.3f} [{low:.3f}, {high:.3f}]   "
+                f"live memory {row['memory']:.3f}   feedback {row['feedback MB']:.2f} MB   {row['step ms']:.1f} ms"
+            )
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(result, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -35,30 +35,33 @@ def check_stored(rule, stored):
 
 
 def covariance(error):
-    """E[d d^T] - E[d] E[d]^T of per-sample errors d = N error, for rows of the gradient of a mean: (n_e, n_e)."""
-    mean = error.sum(-2, keepdim=True)
-    return error.shape[-2] * (error.mT @ error) - mean.mT @ mean
+    """E[d d^T] - E[d] E[d]^T of per-sample errors d = N error, where error is the gradient of a mean over N samples.
+
+    Args:
+        error: (n, ..., n_e, p), N = n p samples in n blocks of p columns.
+
+    Returns:
+        (..., n_e, n_e)
+    """
+    mean = error.sum((0, -1))[..., None]
+    return error.shape[0] * error.shape[-1] * (error @ error.mT).sum(0) - mean @ mean.mT
 
 
 def feedback_gradients(rule, stored, G, error, weight):
     """Minus the velocity of each stored matrix; None for one that does not learn.
 
     Args:
-        G: E[error activity^T], (n_e, n_h), or a function of no arguments that computes it.
-        error: (N, n_e) rows, or a function of no arguments that gives them.
+        G: E[error activity^T], (n_e, n_h), or None if the plasticity does not read it.
+        error: blocks of columns as `covariance` takes them.
         weight: (n_e, n_h), or None on an edge over several layers.
     """
     reads = rule.plasticity.reads
     moments = Moments(
-        G=_call(G) if "G" in reads else None,
-        C=covariance(_call(error)) if "C" in reads else None,
+        G=G if "G" in reads else None,
+        C=covariance(error) if "C" in reads else None,
         W=weight if "W" in reads else None,
     )
     return tuple(None if v is None else -v for v in rule.plasticity.velocity(stored, moments))
-
-
-def _call(x):
-    return x() if callable(x) else x
 
 
 class LinearMap(Function):
@@ -84,7 +87,7 @@ class LinearMap(Function):
         if need_weight or (any(need_stored) and "G" in rule.plasticity.reads):
             G = rows.mT @ x.reshape(-1, x.shape[-1])  # (n_out, n_in)
         if any(need_stored):
-            grads = feedback_gradients(rule, stored, G, rows, weight)
+            grads = feedback_gradients(rule, stored, G, rows.mT[None], weight)
         return (
             deliver(rule, stored, weight, rows).reshape(x.shape) if need_x else None,
             G if need_weight else None,
@@ -133,7 +136,7 @@ class ConvMap(Function):
         x, weight, *stored = ctx.saved_tensors
         need_x, need_weight, need_bias, _, _, *need_stored = ctx.needs_input_grad
         stored, rule, groups = tuple(stored), ctx.rule, ctx.geometry[3]
-        matrix = matricise(weight, groups)
+        matrix, columns = matricise(weight, groups), _columns(error, groups)
         need_G = need_weight or (any(need_stored) and "G" in rule.plasticity.reads)
         first, rest = None, ()
         if need_x:
@@ -141,9 +144,10 @@ class ConvMap(Function):
             first, *rest = rule.feedback.factors(stored, matrix)
         dx = None
         if rest:
-            signal = error
+            signal = columns
             for factor in reversed(rest):  # what crosses the layer: r channels
-                signal = F.conv2d(signal, factor.reshape(-1, factor.shape[-1], 1, 1), groups=groups)
+                signal = factor @ signal
+            signal = signal.reshape(len(error), -1, *error.shape[2:])
             dx = _backward(signal, x, _kernel(first, weight), ctx, (True, False, False))[0]
         joint = need_x and not rest
         kernel = _kernel(first, weight) if joint else weight
@@ -154,7 +158,7 @@ class ConvMap(Function):
         grads = (None,) * len(stored)
         if any(need_stored):
             G = None if dW is None else matricise(dW, groups)
-            grads = feedback_gradients(rule, stored, G, lambda: _positions(error, groups), matrix)
+            grads = feedback_gradients(rule, stored, G, columns, matrix)
         return (dx, dW if need_weight else None, db, None, None, *grads)
 
 
@@ -184,10 +188,10 @@ def _kernel(factor, weight):
     return factor.mT.reshape(-1, *weight.shape[1:])
 
 
-def _positions(error, groups):
-    """An error (N, C, H, W) as rows over samples and positions, (N H W, C) or (g, N H W, C/g)."""
-    rows = error.permute(0, 2, 3, 1).reshape(-1, error.shape[1])
-    return rows if groups == 1 else rows.unflatten(1, (groups, -1)).movedim(1, 0)
+def _columns(error, groups):
+    """An error (N, C, H, W) with its positions as columns, (N, C, H W) or (N, g, C/g, H W)."""
+    flat = error.flatten(2)
+    return flat if groups == 1 else flat.unflatten(1, (groups, -1))
 
 
 def _backward(error, x, kernel, ctx, mask):
@@ -238,7 +242,7 @@ class FanOut(Function):
             G = None
             if keep and learns:
                 G = rows.mT @ activities[cut].reshape(rows.shape[0], -1).to(rows.dtype)
-            grads.extend(feedback_gradients(rule, mine, G, rows, None) if learns else (None,) * width)
+            grads.extend(feedback_gradients(rule, mine, G, rows.mT[None], None) if learns else (None,) * width)
         return (error, None, None, None, *delivered, *grads)
 
 

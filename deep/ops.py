@@ -34,17 +34,32 @@ def check_stored(rule, stored):
         )
 
 
-def covariance(error):
-    """E[d d^T] - E[d] E[d]^T of per-sample errors d = N error, where error is the gradient of a mean over N samples.
+class Covariance:
+    """E[d d^T] - E[d] E[d]^T of per-sample errors d, as the errors themselves: P @ C costs the rank of P, not n_e.
 
     Args:
-        error: (n, ..., n_e, p), N = n p samples in n blocks of p columns.
-
-    Returns:
-        (..., n_e, n_e)
+        error: (n, ..., n_e, p), the gradient of a mean over N = n p samples, d = N error, in n blocks of p columns.
     """
-    mean = error.sum((0, -1))[..., None]
-    return error.shape[0] * error.shape[-1] * (error @ error.mT).sum(0) - mean @ mean.mT
+
+    def __init__(self, error, scale=1.0):
+        self.error, self.scale = error, scale
+        self.count = error.shape[0] * error.shape[-1]
+        self.mean = error.sum((0, -1))[..., None]  # (..., n_e, 1)
+
+    def __rmatmul__(self, P):
+        second = ((P @ self.error) @ self.error.mT).sum(0)
+        return self.scale * (self.count * second - (P @ self.mean) @ self.mean.mT)
+
+    def matrix(self):
+        """The matrix itself, (..., n_e, n_e)."""
+        second = (self.error @ self.error.mT).sum(0)
+        return self.scale * (self.count * second - self.mean @ self.mean.mT)
+
+    def normalised(self):
+        """The covariance divided by its largest variance."""
+        variance = self.count * self.error.square().sum((0, -1)) - self.mean[..., 0].square()
+        largest = variance.amax(-1)[..., None, None]
+        return Covariance(self.error, self.scale / torch.where(largest > 0, largest, 1))
 
 
 def feedback_gradients(rule, stored, G, error, weight):
@@ -52,13 +67,17 @@ def feedback_gradients(rule, stored, G, error, weight):
 
     Args:
         G: E[error activity^T], (n_e, n_h), or None if the plasticity does not read it.
-        error: blocks of columns as `covariance` takes them.
+        error: blocks of columns as `Covariance` takes them.
         weight: (n_e, n_h), or None on an edge over several layers.
     """
-    reads = rule.plasticity.reads
+    reads, C = rule.plasticity.reads, None
+    if "C" in reads:
+        C = Covariance(error)
+        if torch.compiler.is_compiling():  # dynamo traces products of tensors only
+            C = C.matrix()
     moments = Moments(
         G=G if "G" in reads else None,
-        C=covariance(error) if "C" in reads else None,
+        C=C,
         W=weight if "W" in reads else None,
     )
     return tuple(None if v is None else -v for v in rule.plasticity.velocity(stored, moments))

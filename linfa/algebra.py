@@ -61,6 +61,8 @@ def clip(x, bound):
 
 def normalised(C):
     """A covariance divided by its largest variance, C / max_j C_jj; all zeros stay all zeros."""
+    if hasattr(C, "normalised"):
+        return C.normalised()
     if is_symbolic(C):
         import sympy
 

@@ -153,10 +153,17 @@ class Equations:
         right = [*self.velocity.weights, *(B for stored in self.velocity.feedback for B in stored)]
         return tuple(zip(left, right, strict=True))
 
+    def latex_lines(self) -> list[str]:
+        """The definition of E and every equation, each as a line of LaTeX."""
+        lines = [f"E = {sp.latex(self.residual_definition)}"]
+        for x, v in self.pairs:
+            letter, index = x.name.split("_")
+            lines.append(rf"\dot{{{letter}}}_{{{index}}} = {sp.latex(v)}")
+        return lines
+
     def latex(self) -> str:
         """The equations as a LaTeX ``aligned`` environment."""
-        lines = [f"E &= {sp.latex(self.residual_definition)}"]
-        lines += [rf"\dot{{{sp.latex(x)}}} &= {sp.latex(v)}" for x, v in self.pairs]
+        lines = [line.replace(" = ", " &= ", 1) for line in self.latex_lines()]
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def _repr_latex_(self):

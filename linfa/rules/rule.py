@@ -72,7 +72,7 @@ class Rule:
     @functools.cached_property
     def claims(self) -> tuple[Claim, ...]:
         """What the rule says of itself, put together from its parts."""
-        claims: list[Claim] = [] if self.feedback.redrawn else [Order()]
+        claims: list[Claim] = [Order()] if self.feedback.continuous else []
         if self.feedback.bound is None:
             claims.append(Homogeneous())
             if type(self.parameterisation) is Full and type(self.geometry) is Euclidean:

@@ -23,6 +23,8 @@ class Feedback(abc.ABC):
     """Whether the factors depend on the forward weight, which exists only on edges over a single layer."""
     starts_at_random: ClassVar[bool] = True
     """Whether the stored matrices are drawn without looking at the forward map."""
+    continuous: ClassVar[bool] = True
+    """Whether the factors depend continuously on the state, so that descent converges to the flow at first order."""
     redrawn: ClassVar[bool] = False
     """Whether the stored matrices are drawn anew at every step."""
 

@@ -19,6 +19,7 @@ class Sign(Feedback):
 
     names: ClassVar[tuple[str, ...]] = ("M",)
     reads_weight: ClassVar[bool] = True
+    continuous: ClassVar[bool] = False
 
     @abc.abstractmethod
     def start(self, rng, forward, std): ...

@@ -1,0 +1,190 @@
+"""The vector field against formulas written out by hand, and backprop against finite differences of the loss."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import linfa
+from linfa.dynamics import State, redraw, start, velocity
+from linfa.rules import Dense, Direct, KolenPollack, Rule, named
+from linfa.testing import Problem
+
+
+def samples(n=4, m=3, N=30, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((N, n)) + 0.4, rng.standard_normal((N, m))
+
+
+def by_hand(name, rule, W, feedback, x, y):
+    """Velocities from plain loops over samples: gradients and moments as sums of outer products."""
+    L, N = len(W), len(x)
+    chain = lambda k: feedback[k]  # noqa: E731
+    deltas = [[None] * N for _ in range(L + 1)]
+    acts = [[None] * N for _ in range(L + 1)]
+    for t in range(N):
+        acts[0][t] = x[t]
+        for k in range(L):
+            acts[k + 1][t] = W[k].dot(acts[k][t])
+        deltas[L][t] = acts[L][t] - y[t]
+        for k in range(L - 1, 0, -1):
+            if name.startswith("dfa"):
+                B = chain(k - 1)[0]
+                deltas[k][t] = B.dot(deltas[L][t])
+            elif "direct" in name:
+                error = W[L - 1].T.dot(deltas[L][t])
+                deltas[k][t] = error if k == L - 1 else chain(k - 1)[0].dot(chain(k - 1)[1]).dot(error)
+            elif name == "bp":
+                deltas[k][t] = W[k].T.dot(deltas[k + 1][t])
+            elif name.endswith("SF"):
+                deltas[k][t] = (chain(k - 1)[0] * np.sign(W[k].T)).dot(deltas[k + 1][t])
+            elif name.startswith("ldfa"):
+                deltas[k][t] = chain(k - 1)[0].dot(chain(k - 1)[1]).dot(deltas[k + 1][t])
+            else:
+                deltas[k][t] = chain(k - 1)[0].dot(deltas[k + 1][t])
+    mean = lambda a, b: sum(np.outer(p, q) for p, q in zip(a, b, strict=True)) / N  # noqa: E731
+    G = [mean(deltas[k + 1], acts[k]) for k in range(L)]
+    dW = [-g - rule.decay * w for g, w in zip(G, W, strict=True)]
+    dB = []
+    for number, stored in enumerate(feedback):
+        cut = number + 1
+        if "direct" in name:
+            e = [W[L - 1].T.dot(d) for d in deltas[L]]
+        else:
+            e = deltas[L] if name == "dfa" else deltas[cut + 1]
+        g, e = mean(e, acts[cut]), np.array(e)
+        centred = e - e.mean(0)
+        spread = np.sqrt((centred**2).mean(0)).max()
+        D = centred / spread
+        C = D.T.dot(D) / N
+        if "oja" in name:
+            Q, P = stored
+            d = (-g.T.dot(P.T), P.dot(C).dot(np.eye(P.shape[1]) - P.T.dot(P)))
+        elif "hebb" in name:
+            Q, P = stored
+            d = (-g.T.dot(P.T), -Q.T.dot(g.T))
+        elif "normative" in name:
+            Q, P = stored
+            gap = W[cut].T - Q.dot(P)
+            d = (gap.dot(P.T), Q.T.dot(gap))
+        elif "kolen-pollack" in name:
+            d = (-g.T,) if len(stored) == 1 else (-g.T.dot(stored[1].T), 0 * stored[1])
+            d = tuple(v - rule.decay * B for v, B in zip(d, stored, strict=True))
+        else:
+            d = tuple(0 * B for B in stored)
+        dB.append(d)
+    return dW, dB
+
+
+@pytest.mark.parametrize("depth", range(1, 7))
+@pytest.mark.parametrize("name", named())
+def test_velocity_is_what_the_papers_say(name, depth):
+    rule = named()[name]
+    x, y = samples(seed=depth)
+    network = linfa.Network.small((4, *[5, 3, 4, 6, 3][: depth - 1], 3), 0.8, seed=depth)
+    task, state = linfa.Task.from_data(x, y), start(rule, network, seed=depth)
+    mine = velocity(rule, state, task.batch)
+    dW, dB = by_hand(name, rule, state.weights, state.feedback, x, y)
+    for a, b in zip(mine.weights, dW, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+    for stored, expected in zip(mine.feedback, dB, strict=True):
+        for a, b in zip(stored, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
+@given(st.integers(1, 4), st.integers(0, 1000))
+def test_backprop_is_the_gradient_of_the_loss(depth, seed):
+    problem = Problem(linfa.bp(), (3, *(4,) * (depth - 1), 2), seed, noise=0.2)
+    state, task = problem.state, problem.task
+
+    def loss(weights):
+        W = np.eye(3)
+        for w in weights:
+            W = w @ W
+        return 0.5 * np.trace(task.Syy - 2 * W @ task.Syx.T + W @ task.Sxx @ W.T)
+
+    v = velocity(problem.rule, state, task.batch)
+    rng = np.random.default_rng(seed)
+    direction = [rng.standard_normal(w.shape) for w in state.weights]
+    h = 1e-5
+    up, down = (loss([w + s * h * d for w, d in zip(state.weights, direction, strict=True)]) for s in (1, -1))
+    slope = -sum((a * b).sum() for a, b in zip(v.weights, direction, strict=True))
+    assert slope == pytest.approx((up - down) / (2 * h), rel=1e-6, abs=1e-8)
+
+
+def test_population_and_samples_are_one_code():
+    """The pseudo-batch of the moments moves every rule as the samples themselves do."""
+    x, y = samples()
+    N = len(x)
+    whole = linfa.task.Batch(x.T / np.sqrt(N), y.T / np.sqrt(N), np.full((N, 1), N**-0.5))
+    for rule in named().values():
+        state = start(rule, linfa.Network.small((4, 5, 4, 3), 0.8), 0)
+        a, b = velocity(rule, state, linfa.Task.from_data(x, y).batch), velocity(rule, state, whole)
+        for p, q in zip(a.weights, b.weights, strict=True):
+            np.testing.assert_allclose(p, q, atol=1e-12)
+        for stored, other in zip(a.feedback, b.feedback, strict=True):
+            for p, q in zip(stored, other, strict=True):
+                np.testing.assert_allclose(p, q, atol=1e-11)
+
+
+def test_dkp_composes():
+    rule = Rule(Direct(), Dense(), KolenPollack(), name="dkp")
+    x, y = samples()
+    state = start(rule, linfa.Network.small((4, 5, 4, 3), 0.8), 0)
+    v = velocity(rule, state, linfa.Task.from_data(x, y).batch)
+    W1, W2, W3 = state.weights
+    h1, h2 = x @ W1.T, x @ W1.T @ W2.T
+    e = h2 @ W3.T - y
+    np.testing.assert_allclose(v.feedback[0][0], -(h1.T @ e) / len(x), atol=1e-12)
+    np.testing.assert_allclose(v.feedback[1][0], -(h2.T @ e) / len(x), atol=1e-12)
+
+
+def test_feedback_streams_are_independent_of_depth():
+    rule = linfa.fa()
+    shallow = start(rule, linfa.Network.zero((3, 4, 5)), seed=7).feedback
+    deep = start(rule, linfa.Network.zero((3, 4, 5, 2)), seed=7).feedback
+    np.testing.assert_array_equal(shallow[0][0], deep[0][0])
+    assert not np.array_equal(deep[0][0].ravel()[:8], deep[1][0].ravel()[:8])
+
+
+def test_feedback_spread():
+    B = start(linfa.fa(scale=3.0), linfa.Network.zero((2, 200, 300)), seed=0).feedback[0][0]
+    assert B.std() == pytest.approx(3 / np.sqrt(200), rel=0.02)
+    Q, P = start(linfa.ldfa(20), linfa.Network.zero((2, 200, 300)), seed=0).feedback[0]
+    assert (Q @ P).std() == pytest.approx(1 / np.sqrt(200), rel=0.05)
+
+
+def test_svd_start_is_the_truncated_svd():
+    network = linfa.Network.small((3, 5, 6), 1.0, seed=2)
+    Q, P = start(linfa.ldfa(2, "normative"), network, 0).feedback[0]
+    U, s, Vt = np.linalg.svd(network.weights[1].T)
+    np.testing.assert_allclose(Q @ P, (U[:, :2] * s[:2]) @ Vt[:2], atol=1e-12)
+    np.testing.assert_allclose(Q.T @ Q, P @ P.T, atol=1e-12)
+
+
+def test_redraw_changes_only_the_feedback():
+    rule = linfa.sign_symmetry("brSF")
+    state = start(rule, linfa.Network.small((3, 4, 2)), 0)
+    again = redraw(rule, state, np.random.default_rng(5))
+    assert again.weights is state.weights
+    assert not np.array_equal(again.feedback[0][0], state.feedback[0][0])
+    assert (again.feedback[0][0] >= 0).all()
+
+
+def test_rank_above_every_width_raises():
+    with pytest.raises(ValueError, match="rank 6 fits no edge: the largest possible rank here is 3"):
+        start(linfa.ldfa(6), linfa.Network.zero((4, 5, 3)), 0)
+
+
+def test_an_edge_carries_no_more_than_it_can():
+    Q, P = start(linfa.ldfa(4), linfa.Network.zero((4, 6, 5, 3)), 0).feedback[1]
+    assert (Q.shape, P.shape) == ((5, 3), (3, 3))
+
+
+def test_state_is_a_pytree():
+    torch = pytest.importorskip("torch")
+    from torch.utils import _pytree
+
+    state = State((torch.zeros(2, 2),), ((torch.ones(2, 2),),))
+    leaves, _ = _pytree.tree_flatten(state)
+    assert len(leaves) == 2

@@ -7,6 +7,7 @@ Forward-mode derivatives (``jvp``) use the true weight.
 
 import torch
 import torch.nn.functional as F
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import Function, forward_ad
 
 from linfa.rules import Moments
@@ -21,8 +22,19 @@ def deliver(rule, stored, weight, error):
 
 
 def apply(kind, *args):
-    """Run one of the functions of this module: with forward mode and vmap in eager mode, without them under compile."""
-    return (kind if torch.compiler.is_compiling() else EAGER[kind]).apply(*args)
+    """Run one of the functions of this module, in its form for forward mode and vmap only where one of them is on.
+
+    That form keeps the input alive until the graph goes, after its memory would have been free for gradients, and
+    torch.compile cannot trace it.
+    """
+    if torch.compiler.is_compiling() or not any(_transformed(x) for x in args if isinstance(x, torch.Tensor)):
+        return kind.apply(*args)
+    return TRANSFORMED[kind].apply(*args)
+
+
+def _transformed(x):
+    """Whether a tensor carries a forward-mode tangent or belongs to a transform of torch.func."""
+    return is_functorch_wrapped_tensor(x) or forward_ad.unpack_dual(x).tangent is not None
 
 
 def check_stored(rule, stored):
@@ -39,16 +51,17 @@ class Covariance:
 
     Args:
         error: (n, ..., n_e, p), the gradient of a mean over N = n p samples, d = N error, in n blocks of p columns.
+        crossed: (P, P @ error) if that product is at hand, for one matrix P.
     """
 
-    def __init__(self, error, scale=1.0):
-        self.error, self.scale = error, scale
+    def __init__(self, error, crossed=(None, None), mean=None, scale=1.0):
+        self.error, self.crossed, self.scale = error, crossed, scale
         self.count = error.shape[0] * error.shape[-1]
-        self.mean = error.sum((0, -1))[..., None]  # (..., n_e, 1)
+        self.mean = error.sum((0, -1))[..., None] if mean is None else mean  # (..., n_e, 1)
 
     def __rmatmul__(self, P):
-        second = ((P @ self.error) @ self.error.mT).sum(0)
-        return self.scale * (self.count * second - (P @ self.mean) @ self.mean.mT)
+        signal = self.crossed[1] if P is self.crossed[0] else P @ self.error
+        return self.scale * (self.count * (signal @ self.error.mT).sum(0) - (P @ self.mean) @ self.mean.mT)
 
     def matrix(self):
         """The matrix itself, (..., n_e, n_e)."""
@@ -59,20 +72,21 @@ class Covariance:
         """The covariance divided by its largest variance."""
         variance = self.count * self.error.square().sum((0, -1)) - self.mean[..., 0].square()
         largest = variance.amax(-1)[..., None, None]
-        return Covariance(self.error, self.scale / torch.where(largest > 0, largest, 1))
+        scale = self.scale / torch.where(largest > 0, largest, 1)
+        return Covariance(self.error, self.crossed, self.mean, scale)
 
 
-def feedback_gradients(rule, stored, G, error, weight):
+def feedback_gradients(rule, stored, G, error, weight, crossed=(None, None)):
     """Minus the velocity of each stored matrix; None for one that does not learn.
 
     Args:
         G: E[error activity^T], (n_e, n_h), or None if the plasticity does not read it.
-        error: blocks of columns as `Covariance` takes them.
+        error, crossed: as `Covariance` takes them.
         weight: (n_e, n_h), or None on an edge over several layers.
     """
     reads, C = rule.plasticity.reads, None
     if "C" in reads:
-        C = Covariance(error)
+        C = Covariance(error, crossed)
         if torch.compiler.is_compiling():  # dynamo traces products of tensors only
             C = C.matrix()
     moments = Moments(
@@ -94,7 +108,6 @@ class LinearMap(Function):
     def setup_context(ctx, inputs, output):
         x, weight, _, ctx.rule, *stored = inputs
         ctx.save_for_backward(x, weight, *stored)
-        ctx.save_for_forward(x, weight)
 
     @staticmethod
     def backward(ctx, error):
@@ -117,9 +130,14 @@ class LinearMap(Function):
 
 
 class LinearMapForward(LinearMap):
-    """`LinearMap` with forward-mode derivatives and vmap, neither of which torch.compile can trace."""
+    """`LinearMap` with forward-mode derivatives and vmap."""
 
     generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        LinearMap.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0], inputs[1])
 
     @staticmethod
     def jvp(ctx, x_t, weight_t, bias_t, _, *stored_t):
@@ -148,7 +166,6 @@ class ConvMap(Function):
         x, weight, bias, ctx.rule, ctx.geometry, *stored = inputs
         ctx.bias_sizes = None if bias is None else [weight.shape[0]]
         ctx.save_for_backward(x, weight, *stored)
-        ctx.save_for_forward(x, weight)
 
     @staticmethod
     def backward(ctx, error):
@@ -161,11 +178,12 @@ class ConvMap(Function):
         if need_x:
             check_stored(rule, stored)
             first, *rest = rule.feedback.factors(stored, matrix)
-        dx = None
+        dx, crossed = None, (None, None)
         if rest:
             signal = columns
             for factor in reversed(rest):  # what crosses the layer: r channels
-                signal = factor @ signal
+                signal = factor.expand(len(error), *factor.shape) @ signal  # one batched product, without copies
+            crossed = (rest[-1], signal) if len(rest) == 1 else crossed
             signal = signal.reshape(len(error), -1, *error.shape[2:])
             dx = _backward(signal, x, _kernel(first, weight), ctx, (True, False, False))[0]
         joint = need_x and not rest
@@ -177,14 +195,19 @@ class ConvMap(Function):
         grads = (None,) * len(stored)
         if any(need_stored):
             G = None if dW is None else matricise(dW, groups)
-            grads = feedback_gradients(rule, stored, G, columns, matrix)
+            grads = feedback_gradients(rule, stored, G, columns, matrix, crossed)
         return (dx, dW if need_weight else None, db, None, None, *grads)
 
 
 class ConvMapForward(ConvMap):
-    """`ConvMap` with forward-mode derivatives and vmap, neither of which torch.compile can trace."""
+    """`ConvMap` with forward-mode derivatives and vmap."""
 
     generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ConvMap.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0], inputs[1])
 
     @staticmethod
     def jvp(ctx, x_t, weight_t, bias_t, _rule, _geometry, *stored_t):
@@ -266,7 +289,7 @@ class FanOut(Function):
 
 
 class FanOutForward(FanOut):
-    """`FanOut` with forward-mode derivatives and vmap, neither of which torch.compile can trace."""
+    """`FanOut` with forward-mode derivatives and vmap."""
 
     generate_vmap_rule = True
 
@@ -294,7 +317,7 @@ class Decayed(Function):
 
 
 class DecayedForward(Decayed):
-    """`Decayed` with forward-mode derivatives and vmap, neither of which torch.compile can trace."""
+    """`Decayed` with forward-mode derivatives and vmap."""
 
     generate_vmap_rule = True
 
@@ -317,4 +340,4 @@ def decayed(matrix, decay):
     return apply(Decayed, matrix, decay) if decay else matrix
 
 
-EAGER = {LinearMap: LinearMapForward, ConvMap: ConvMapForward, FanOut: FanOutForward, Decayed: DecayedForward}
+TRANSFORMED = {LinearMap: LinearMapForward, ConvMap: ConvMapForward, FanOut: FanOutForward, Decayed: DecayedForward}

@@ -1,0 +1,74 @@
+"""What theories ask of a rule, a task and a start; each check raises AssumptionError with the measured violation."""
+
+import numpy as np
+
+from linfa.rules import Euclidean, Fixed, Full
+from linfa.theory.base import AssumptionError
+
+TOLERANCE = 1e-9
+"""Violations up to here count as rounding; beyond it a closed form would miss its 1e-8."""
+
+
+def plain(rule) -> None:
+    """Full weights, Euclidean steps, feedback without a clamp that is not drawn anew.
+
+    >>> import linfa
+    >>> plain(linfa.ldfa(2, clamp=1.0))
+    Traceback (most recent call last):
+        ...
+    linfa.theory.base.AssumptionError: not linear: delivered errors are clamped at 1.0
+    """
+    if type(rule.parameterisation) is not Full:
+        raise AssumptionError(f"weights are not full matrices: {rule.parameterisation}")
+    if type(rule.geometry) is not Euclidean:
+        raise AssumptionError(f"steps are not Euclidean: {rule.geometry}")
+    if rule.feedback.bound is not None:
+        raise AssumptionError(f"not linear: delivered errors are clamped at {rule.feedback.bound}")
+    if rule.feedback.redrawn:
+        raise AssumptionError(f"feedback is drawn anew at every step: {rule.feedback}")
+
+
+def no_decay(rule) -> None:
+    """No weight decay."""
+    if rule.decay:
+        raise AssumptionError(f"weights decay at rate {rule.decay}")
+
+
+def fixed_feedback(rule) -> None:
+    """Feedback of its own that does not learn and enters a two-layer network."""
+    plain(rule)
+    if type(rule.plasticity) is not Fixed:
+        raise AssumptionError(f"feedback learns: {rule.plasticity}")
+    no_decay(rule)
+    if rule.feedback.reads_weight:
+        raise AssumptionError(f"feedback follows the weights: {rule.feedback}")
+    if not rule.route.edges(2):
+        raise AssumptionError(f"no feedback edge in a two-layer network: {rule.route}")
+
+
+def depth(state, wanted: int) -> None:
+    """That many weights."""
+    if len(state.weights) != wanted:
+        raise AssumptionError(f"depth is {len(state.weights)}, not {wanted}")
+
+
+def white(task) -> None:
+    """E[x x^T] = I."""
+    if task.whiteness_violation > TOLERANCE:
+        raise AssumptionError(f"not white: Sxx - I has an entry of {task.whiteness_violation:.2g}")
+
+
+def zero(name: str, matrix) -> None:
+    """A matrix of zeros."""
+    largest = np.abs(matrix).max(initial=0)
+    if largest > TOLERANCE:
+        raise AssumptionError(f"{name} is not zero: {largest:.2g}")
+
+
+def balanced(state) -> None:
+    """W_(l+1)^T W_(l+1) = W_l W_l^T."""
+    from linfa.theory import invariants
+
+    largest = max((np.abs(D).max() for D in invariants.balance(None, state)), default=0.0)
+    if largest > TOLERANCE:
+        raise AssumptionError(f"unbalanced by {largest:.2g}")

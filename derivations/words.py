@@ -1,0 +1,63 @@
+"""Matrix products as words in noncommuting symbols, reduced by what is known of their letters.
+
+A diagonal matrix between two frames, U diag(d) V^T, is written as the commuting symbol d times the word U V^T: exact as
+long as every word reduces to two frames around their diagonals, which `reduced` brings about through V^T V = I.
+"""
+
+import sympy as sp
+
+from linfa.symbolic import polynomial
+
+
+def letter(name: str) -> sp.Symbol:
+    """The symbol that `linfa.symbolic.polynomial` writes for a matrix; its transpose is the letter ``name^T``."""
+    return sp.Symbol(name, commutative=False)
+
+
+def orthonormal(*names: str) -> dict:
+    """The relations F^T F = I of frames F.
+
+    >>> orthonormal("U")
+    {U^T*U: 1}
+    """
+    return {letter(f"{name}^T") * letter(name): sp.Integer(1) for name in names}
+
+
+def reduced(words, values: dict, relations: dict) -> sp.Expr:
+    """Put values in place of letters, expand, and apply the relations until nothing changes.
+
+    >>> U, V = letter("U"), letter("V^T")
+    >>> reduced(letter("A") * letter("V"), {letter("A"): 3 * U * V}, orthonormal("V"))
+    3*U
+    """
+    words = sp.expand(words.xreplace(values))
+    while True:
+        simpler = sp.expand(words.subs(relations))
+        if simpler == words:
+            return words
+        words = simpler
+
+
+def of(expression) -> sp.Expr:
+    """A matrix expression as words."""
+    return polynomial(expression)
+
+
+def evaluated(expression, values: dict) -> sp.Matrix:
+    """A matrix expression at explicit matrices, given by the names of its symbols.
+
+    >>> A = sp.MatrixSymbol("A", 2, 2)
+    >>> evaluated(A * A.T, {"A": sp.Matrix([[1, 2], [0, 1]])})
+    Matrix([
+    [5, 2],
+    [2, 1]])
+    """
+    if isinstance(expression, sp.MatrixSymbol):
+        return values[expression.name]
+    if isinstance(expression, sp.Transpose):
+        return evaluated(expression.arg, values).T
+    parts = [evaluated(a, values) if getattr(a, "is_Matrix", False) else a for a in expression.args]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part if isinstance(expression, sp.MatAdd) else total * part
+    return total

@@ -43,6 +43,31 @@ def augment(x, generator):
     return rotate(flip(x, generator), generator, degrees=10)
 
 
+def folder(out, name, seed):
+    return out / f"{name.replace(' ', '-').replace('=', '').replace(',', '')}-{seed}"
+
+
+def draw(table, epochs):
+    """Test accuracy of every arm, every seed a dot, beside the published numbers."""
+    import matplotlib.pyplot as plt
+
+    from linfa import plot
+
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+        for place, row in enumerate(table.values()):
+            mean, std = row["mean"], row["std"]
+            label = {"label": f"ours, {epochs} epochs, mean and standard deviation"} if not place else {}
+            ax.errorbar(place, mean, std, fmt="o", color=plot.PALETTE[0], capsize=4, **label)
+            ax.plot([place + 0.12] * len(row["runs"]), row["runs"], ".", color=plot.PALETTE[5], markersize=4)
+            label = {"label": "published, 160 epochs"} if not place else {}
+            ax.plot(place - 0.12, row["published"], "_", color=plot.PALETTE[1], markersize=14, **label)
+        ax.set_xticks(range(len(table)), [name.replace(" ", "\n", 1) for name in table])
+        ax.set(title="LDFA on CIFAR-10, 3072-512-512-512-10", ylabel="test accuracy, %")
+        ax.legend(loc="lower left")
+    return figure
+
+
 def run(name, seed, data, out, epochs):
     rule = RULES[name]
     hidden = 64 if "width" in name else 512
@@ -52,14 +77,13 @@ def run(name, seed, data, out, epochs):
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=1e-3, weight_decay=4e-4, amsgrad=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
-    folder = out / f"{name.replace(' ', '-').replace('=', '').replace(',', '')}-{seed}"
     settings = {
         "epochs": epochs,
         "adam": {"lr": 1e-3, "weight_decay": 4e-4, "amsgrad": True},
         "schedule": "linear to 0",
     }
     return train(
-        model, rule, data["train"], data["test"], optimizer, folder,
+        model, rule, data["train"], data["test"], optimizer, folder(out, name, seed),
         epochs=epochs, seed=seed, scheduler=scheduler, augment=augment, settings=settings,
     )  # fmt: skip
 
@@ -87,6 +111,14 @@ def main():
                "published": PUBLISHED[name]}
         for name, a in accuracy.items()
     }  # fmt: skip
+    lines = [
+        {"run": name, "seed": seed, **json.loads((folder(args.out, name, seed) / "run.json").read_text()), "epoch": row}
+        for name in RULES
+        for seed in range(args.seeds)
+        for row in map(json.loads, (folder(args.out, name, seed) / "log.jsonl").read_text().splitlines())
+    ]
+    (args.out / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    draw(table, args.epochs).savefig(args.out / "figure.png", dpi=150)
     (args.out / "table.json").write_text(json.dumps({"epochs": args.epochs, "test accuracy %": table}, indent=1) + "\n")
     for name, row in table.items():
         print(f"{name:>14}  {row['mean']:6.2f} +- {row['std']:.2f}   published, 160 epochs: {row['published']}")

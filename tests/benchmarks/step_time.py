@@ -2,9 +2,9 @@
 
     python tests/benchmarks/step_time.py [--rounds 13] [--models cnn resnet20] [--device cpu] [--json FILE]
 
-Learning rate 0 and flushed denormals, so that every arm times the same numbers; arms are interleaved in every round,
-and the median of the per-round ratios is quoted with its quartiles.  Memory is what the autograd graph keeps alive between
-forward and backward (sum of distinct saved storages), and the feedback's own size beside it.
+Learning rate 0 and flushed denormals, so that every arm times the same numbers.  Arms are interleaved in every round
+and the median of the per-round ratios is quoted with its quartiles.  Memory is what the autograd graph keeps alive
+between forward and backward (distinct saved storages), and the feedback's own size beside it.
 """
 
 import argparse

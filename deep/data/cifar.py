@@ -115,6 +115,13 @@ def _binary(path, kind, count, labels, trust):
     return records[:, head:], records[:, 1 if labels == "fine_labels" else 0], False
 
 
+def _latin1(text, encoding):
+    """How Python 3 writes bytes into an old pickle."""
+    if encoding != "latin1":
+        raise CorruptData(f"the file asks for the encoding {encoding!r}, which no CIFAR file needs")
+    return text.encode("latin1")
+
+
 class _Arrays(pickle.Unpickler):
     """Reads the numpy arrays, lists and strings of the official files and nothing else."""
 
@@ -123,6 +130,8 @@ class _Arrays(pickle.Unpickler):
             return np._core.multiarray._reconstruct
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1
         raise CorruptData(f"the file asks for {module}.{name}, which no CIFAR file needs: it is refused")
 
 

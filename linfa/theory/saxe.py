@@ -33,8 +33,9 @@ def bp_mode(t, s, u0):
     if is_symbolic(s):
         grown = (1 - exp(-2 * s * t)) / s
     else:
-        safe = np.where(s == 0, 1.0, s)
-        grown = np.where(s == 0, 2.0 * t, -expm1(-2 * safe * t) / safe)
+        flat = np.abs(s) < 1e-150  # where s t rounds, or is zero
+        safe = np.where(flat, 1.0, s)
+        grown = np.where(flat, 2.0 * t, -expm1(-2 * safe * t) / safe)
     return u0 / (exp(-2 * s * t) + u0 * grown)
 
 

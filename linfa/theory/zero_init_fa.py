@@ -26,7 +26,7 @@ def timescale(s):
     >>> float(timescale(4.0))
     0.5
     """
-    return cbrt(2 / s**2)
+    return cbrt(2 / s) / cbrt(s)  # s^2 would underflow early
 
 
 def amplitude(s, x):

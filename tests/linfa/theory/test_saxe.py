@@ -43,7 +43,8 @@ def test_group_law(t1, t2, s, u0):
 
 def test_limits_of_the_formula():
     assert bp_mode(3.0, 0.0, 2.0) == pytest.approx(2 / (1 + 2 * 3 * 2))
-    assert bp_mode(3.0, 1e-18, 2.0) == pytest.approx(bp_mode(3.0, 0.0, 2.0), rel=1e-12)
+    for tiny in (1e-18, 1e-160, 5e-324):
+        assert bp_mode(3.0, tiny, 2.0) == pytest.approx(bp_mode(3.0, 0.0, 2.0), rel=1e-12)
     assert bp_mode(3.0, 2.0, 0.0) == 0
     assert bp_mode(500.0, 2.0, 0.1) == 2.0
     assert bp_mode(0.0, 2.0, 0.1) == pytest.approx(0.1)

@@ -68,4 +68,11 @@ def error_ranks(model: nn.Module, x, y, loss: Callable = F.cross_entropy, kind: 
         if _is_linear_map(module):
             module.register_forward_hook(watch(path))
     loss(model(x), y).backward()
-    return {path: float(kind(torch.linalg.svdvals(e.double()).cpu().numpy())) for path, e in errors.items()}
+    return {path: float(kind(_singular_values(e).cpu().numpy())) for path, e in errors.items()}
+
+
+def _singular_values(matrix):
+    """Singular values, descending, by way of the smaller Gram matrix: positions are many and channels few."""
+    matrix = matrix.double()
+    gram = matrix.mT @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.mT
+    return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)

@@ -17,7 +17,7 @@ def derivation() -> Derivation:
     equations = linfa.derive(linfa.bp(), 2)
     modes = equations.modes()
     w1, w2 = modes
-    s = next(iter(modes[w1].free_symbols - {w1, w2}))
+    s = sp.Symbol("s", positive=True)  # the singular value of the task in those equations
     U, V, R = map(words.letter, "UVR")
     Ut, Vt, Rt = (words.letter(f"{name}^T") for name in "UVR")
     frames = words.orthonormal("U", "V", "R")
@@ -36,14 +36,14 @@ def derivation() -> Derivation:
         text = f"W_{name}' keeps the frames, and its diagonal is the mode equation that linfa.derive gives"
         steps.append(equal(text, moves, modes[w] * frame, f"Wdot_{name}"))
 
-    def change(f):
-        return sum(sp.diff(f, x) * v for x, v in modes.items())
+    def change(f) -> sp.Expr:
+        return sp.Add(*(sp.diff(f, x) * v for x, v in modes.items()))
 
     u = sp.Symbol("u", positive=True)
     steps.append(
         equal("d/dt (w_2^2 - w_1^2): a balanced start stays balanced", change(w2**2 - w1**2), 0, "d(w_2^2 - w_1^2)/dt")
     )
-    balanced = {w1: sp.sqrt(u), w2: sp.sqrt(u)}
+    balanced: dict = {w1: sp.sqrt(u), w2: sp.sqrt(u)}
     steps.append(equal("u = w_1 w_2 with w_1 = w_2: u'", change(w1 * w2).subs(balanced), 2 * u * (s - u), "udot"))
     t, u0 = sp.symbols("t u_0", positive=True)
     closed = bp_mode(t, s, u0)

@@ -115,7 +115,7 @@ class Theory(abc.ABC):
     def residuals(cls, equations) -> tuple:
         """What is left of the mode equations ``linfa.derive(rule, 2).modes()`` under the closed form: zeros."""
 
-    def discrete(self, lr: float, steps: int):
+    def discrete(self, lr: float, steps: int) -> Any:
         """The predicted quantity after 0 .. steps steps of descent; None unless exact in discrete time."""
         return None
 

@@ -43,7 +43,7 @@ def feedback(rule, rng, widths) -> tuple:
     """For each edge well-conditioned matrices of the shapes that the rule stores, singular values in [0.8, 1.25]."""
     edges = rule.route.edges(len(widths) - 1)
     shapes = [rule.feedback.shapes(widths[edge.activity], widths[edge.source]) for edge in edges]
-    return tuple(tuple(matrix(rng, *shape, 0.8, 1.25) for shape in stored) for stored in shapes)
+    return tuple(tuple(matrix(rng, rows, columns, 0.8, 1.25) for rows, columns in stored) for stored in shapes)
 
 
 def white_task(rng, n: int, m: int, low: float, high: float) -> Task:

@@ -5,7 +5,7 @@ The modes are those of B Sigma, the task as the feedback sees it.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 
@@ -198,8 +198,8 @@ class ZeroInitFA(Theory):
         out = []
         for sign in (1, -1):
             b = sp.symbols(f"beta_1:{len(stored) + 1}", positive=True)
-            seen = s * sp.prod(b)  # singular value of B Sigma; its left singular vector is the sign
-            solution = {w1: sign * amplitude(seen, x), w2: sign * s * gain(seen, x)}
+            seen: Any = sp.Mul(s, *b)  # singular value of B Sigma; its left singular vector is the sign
+            solution: dict = {w1: sign * amplitude(seen, x), w2: sp.Mul(sign, s, gain(seen, x))}
             solution |= dict(zip(stored, (sign * b[0], *b[1:]), strict=True))
             speed = 1 / (timescale(seen) * sp.diff(phi3(x), x))  # x' from Phi_3(x) = t/T
             for symbol, v in modes.items():

@@ -174,9 +174,9 @@ def descend(
         batch = population if batch_size is None else _like(task.sample(batch_size, draws), state)
         if rule.feedback.redrawn:
             state = redraw(rule, state, redraws)
-        state = advance(state, velocity(rule, state, batch), lr)
-        last = state.weights[-1]
-        if not bool((abs(last) < 1e150).all()):
+        with np.errstate(over="ignore", invalid="ignore"):
+            state = advance(state, velocity(rule, state, batch), lr)
+        if not all(bool((abs(w) < 1e150).all()) for w in state.weights):
             raise Diverged(f"{rule.name} diverged at step {step} with lr={lr:g}: use a smaller learning rate")
         if step % record == 0 or step == steps:
             kept.append(state)

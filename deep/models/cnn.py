@@ -3,7 +3,7 @@
 from torch import nn
 
 
-def cnn(channels: int = 3, classes: int = 10, width: int = 32) -> nn.Sequential:
+def cnn(channels: int = 3, classes: int = 10, width: int = 64) -> nn.Sequential:
     """Six 3x3 convolutions in three stages of two, each with BatchNorm and ReLU, max pooling between stages.
 
     The head is a mean over positions and a Linear layer.

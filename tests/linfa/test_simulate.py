@@ -153,3 +153,10 @@ def test_given_feedback_is_used():
     B = np.arange(6.0).reshape(3, 2)
     run = linfa.simulate(linfa.fa(), TASK, NET, 0.1, feedback=(B,))
     np.testing.assert_array_equal(run.feedback[0][0][-1], B)
+
+
+def test_cubic_growth_diverges_without_warnings():
+    task = linfa.Task.from_spectrum([50.0, 20.0])
+    for lr in (0.5, 50.0, 1e8):
+        with pytest.raises(Diverged):
+            linfa.descend(linfa.fa(), task, linfa.Network.small((2, 5, 2), 5.0), lr, 50)

@@ -119,3 +119,9 @@ def test_text_marks_failures():
     text = str(verify(Rule(Layerwise(), Dense(), Crooked(), name="crooked"), promoted=False))
     assert "FAIL" in text
     assert "of" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("plasticity", ["oja", "hebb", "normative", "kolen-pollack", "fixed"])
+def test_decay_takes_back_what_it_breaks(plasticity):
+    rule = linfa.ldfa(2, plasticity, decay=0.1)
+    assert linfa.verify(rule).passed, str(linfa.verify(rule))

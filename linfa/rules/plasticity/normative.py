@@ -30,4 +30,5 @@ class Normative(Plasticity):
         return (True, True)
 
     def claims(self, rule):
-        return (Conserved(invariants.factor_balance, 2), ClosedForm("EckartYoung"))
+        limit = () if rule.decay else (ClosedForm("EckartYoung"),)
+        return (Conserved(invariants.factor_balance, 2), *limit)

@@ -3,8 +3,9 @@
     python tests/benchmarks/step_time.py [--rounds 13] [--models cnn resnet20] [--device cpu] [--json FILE]
 
 Learning rate 0 and flushed denormals, so that every arm times the same numbers.  Arms are interleaved in every round
-and the median of the per-round ratios is quoted with its quartiles.  Memory is what the autograd graph keeps alive
-between forward and backward (distinct saved storages), and the feedback's own size beside it.
+and the median of the per-round ratios is quoted with its quartiles, beside the ratio of the fastest steps, which a busy
+machine disturbs less.  Memory is what the autograd graph keeps alive between forward and backward (distinct saved
+storages), and the feedback's own size beside it.
 """
 
 import argparse
@@ -102,6 +103,7 @@ def measure(name, rounds, device, batch):
     return {
         rule_name: {
             "time": quartiles([a / b for a, b in zip(times[rule_name], plain, strict=True)]),
+            "fastest": round(min(times[rule_name]) / min(plain), 3),
             "memory": round(arm.live() / memory, 3),
             "feedback MB": round(arm.feedback / 1e6, 2),
             "step ms": round(1e3 * statistics.median(times[rule_name]), 2),
@@ -129,6 +131,7 @@ def main():
             low, high = row["time"]["quartiles"]
             print(
                 f"  {rule_name:<20} time {row['time']['median']:.3f} [{low:.3f}, {high:.3f}]   "
+                f"fastest {row['fastest']:.3f}   "
                 f"live memory {row['memory']:.3f}   feedback {row['feedback MB']:.2f} MB   {row['step ms']:.1f} ms"
             )
     if args.json:

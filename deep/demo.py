@@ -191,7 +191,8 @@ def _spurious(page, demo, images, _):
                 ranks, ends[kind], marker, color=shade, markerfacecolor=face, markersize=size,
                 linestyle=":", linewidth=0.9, label=LABELS[kind],
             )  # fmt: skip
-        ax.set(title="Loss after training, time 100", xlabel="rank r of the feedback", ylim=(0, None))
+        top = 1.25 * spurious[0]
+        ax.set(title="Loss after training, time 100", xlabel="rank r of the feedback", ylim=(-0.03 * top, top))
         ax.legend()
     rows = [
         (r, f"{a:.4f}", f"{b:.4f}", *(f"{ends[kind][r - 1]:.4f}" for kind in PLASTICITIES))
@@ -204,7 +205,8 @@ def _spurious(page, demo, images, _):
         f"rank, predicted in closed form (largest difference here {gap:.3f}: the weights start small, not at zero, and "
         "escape slowly). Learning Q alone does not help. The Hebbian rule comes near the best map of rank r, the "
         "normative rule goes on to the full map. Oja's rule follows the largest error that is left; once several are "
-        "equal its direction keeps changing, and its end depends on the step.",
+        "equal its direction keeps changing, and its end depends on the step: a point above the axis left the stable "
+        "region.",
         figure(fig),
         table(("r", "spurious", "best of rank r", *PLASTICITIES), rows),
     )
@@ -245,7 +247,8 @@ def _promote(page, demo, images, test):
 
     size = images.x.shape[-1]
     ranks = (1, 2, 4, 8)
-    rules = [linfa.bp(), linfa.fa(), linfa.dfa(), *(linfa.ldfa(r, "oja") for r in ranks), linfa.ldfa(4, "fixed")]
+    rules = [linfa.bp(), linfa.fa(), linfa.dfa(), *(linfa.ldfa(r, "oja") for r in ranks), linfa.ldfa(4, "normative")]
+    rules.append(linfa.ldfa(4, "fixed"))
     probe = images.normalised(slice(0, 256)), images.y[:256]
     logs = {}
     for rule in rules:
@@ -253,13 +256,13 @@ def _promote(page, demo, images, test):
         model = cnn(images.x.shape[1], images.classes, width=8 if size < 32 else 6)
         promote(model, rule, sample=probe[0][:2], seed=demo.seed)
         learning = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(learning, lr=3e-3)
+        optimizer = torch.optim.Adam(learning, lr=3e-3, weight_decay=4e-4)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / demo.epochs)
         folder = demo.out / "runs" / f"{rule.fingerprint}-{len(images)}-{size}-{demo.epochs}-{demo.seed}"
         logs[rule.name] = train(
             model, rule, images, test, optimizer, folder, epochs=demo.epochs, batch_size=64, seed=demo.seed,
             scheduler=scheduler, monitor=lambda model, epoch: _monitor(model, *probe), progress=demo.progress,
-            settings={"model": "cnn", "epochs": demo.epochs},
+            settings={"model": "cnn", "epochs": demo.epochs, "adam": {"lr": 3e-3, "weight_decay": 4e-4}},
         )  # fmt: skip
     with plot.style():
         fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")

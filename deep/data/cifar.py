@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from their official distributions, binary or python."""
 
+import hashlib
 import io
 import pickle
 from pathlib import Path
@@ -20,11 +21,16 @@ KNOWN = {
 """SHA-256 of decoded images (N, 32, 32, 3) -> what they are."""
 
 MD5 = {
-    "c99cafc152244af753f735de768cd75f", "d4bba439e000b95fd0a9bffe97cbabec", "54ebc095f3ab1f0389bbae665268c751",
-    "634d18415352ddfa80567beed471001a", "482c414d41f54cd18b22e5b47cb7c3cb", "40351d587109b95175f43aff81a1287e",
-    "16019d7e3df5f24257cddd939b257f8d", "f0ef6b0ae62326f3e7ffdfab6717acfc",
-}  # fmt: skip
-"""MD5 of the files of the official python distributions."""
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+}
+"""MD5 of each file of the official python distributions: by name, lest the test batch pass for a training batch."""
 
 MEAN = {10: (0.4914, 0.4822, 0.4465), 100: (0.5071, 0.4865, 0.4409)}
 STD = {10: (0.2470, 0.2435, 0.2616), 100: (0.2673, 0.2564, 0.2762)}
@@ -42,7 +48,8 @@ def cifar10(folder: str | Path, split: str = "train", trust: str | None = None) 
     Args:
         folder: what holds ``cifar-10-batches-bin`` or ``cifar-10-batches-py``, or one of these.
         split: "train" (50,000 images) or "test" (10,000).
-        trust: SHA-256 of decoded images to accept although they are not the published ones.
+        trust: SHA-256 of decoded images to accept although they are not the published ones, or not all of them; with
+            any other value the error says which SHA-256 they have.
 
     Raises:
         FileNotFoundError: naming the folder or the file that is missing.
@@ -107,9 +114,10 @@ def _binary(path, kind, count, labels, trust):
     size = path.stat().st_size
     whole = size % (head + PIXELS) == 0 and size > 0
     if size != count * (head + PIXELS) and not (trust and whole):
+        part = "; to accept a part of the set, give trust= the SHA-256 of its images" if whole else ""
         raise CorruptData(
             f"{path} has {size} bytes, where {count} records of {head + PIXELS} bytes make {count * (head + PIXELS)}: "
-            "it is truncated or another file"
+            f"it is truncated or another file{part}"
         )
     records = np.fromfile(path, np.uint8).reshape(-1, head + PIXELS)
     return records[:, head:], records[:, 1 if labels == "fine_labels" else 0], False
@@ -122,23 +130,58 @@ def _latin1(text, encoding):
     return text.encode("latin1")
 
 
+class _Bytes:
+    """An array of bytes being rebuilt.
+
+    It stands for numpy's own classes, which no stranger's file may call: numpy.ndarray makes object arrays, that is
+    pointers, from any bytes it is given.
+    """
+
+    array: np.ndarray
+
+    def __setstate__(self, state):
+        _, shape, _, fortran, content = state  # the dtype has been checked when it was asked for
+        self.array = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+class _ByteType:
+    """The type uint8 being rebuilt; its state (byte order, alignment) says nothing for single bytes."""
+
+    def __setstate__(self, state):
+        pass
+
+
+def _array(*_):
+    return _Bytes()
+
+
+def _dtype(code, *_):
+    if code not in ("u1", b"u1"):
+        raise CorruptData(f"the file holds an array of {code!r}, not of bytes (u1)")
+    return _ByteType()
+
+
+# Functions and a string, no classes: a pickle can write into the attributes of a class that it is handed.
+_STANDS_FOR = {
+    ("numpy.core.multiarray", "_reconstruct"): _array,
+    ("numpy._core.multiarray", "_reconstruct"): _array,
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): _dtype,
+    ("_codecs", "encode"): _latin1,
+}
+
+
 class _Arrays(pickle.Unpickler):
-    """Reads the numpy arrays, lists and strings of the official files and nothing else."""
+    """Reads the byte arrays, lists and strings of the official files and nothing else."""
 
     def find_class(self, module, name):
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np._core.multiarray._reconstruct
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1
-        raise CorruptData(f"the file asks for {module}.{name}, which no CIFAR file needs: it is refused")
+        if (module, name) not in _STANDS_FOR:
+            raise CorruptData(f"the file asks for {module}.{name}, which no CIFAR file needs: it is refused")
+        return _STANDS_FOR[module, name]
 
 
 def _python(path, kind, count, labels, trust):
     """A pickled dictionary of arrays, read without running anything that it asks for."""
-    import hashlib
-
     content = path.read_bytes()
     try:
         table = _Arrays(io.BytesIO(content), encoding="bytes").load()
@@ -149,11 +192,12 @@ def _python(path, kind, count, labels, trust):
     keys = {b"data", labels.encode()}
     if not isinstance(table, dict) or not keys <= set(table):
         raise CorruptData(f"{path} has no entries {', '.join(sorted(k.decode() for k in keys))}")
-    x, y = np.asarray(table[b"data"]), np.asarray(table[labels.encode()])
-    if x.dtype != np.uint8 or x.ndim != 2 or x.shape[1] != PIXELS or y.shape != (len(x),) or y.min(initial=0) < 0:
-        raise CorruptData(
-            f"{path} holds an array {x.dtype}{x.shape} with {y.shape} labels, not images of {PIXELS} bytes"
-        )
+    x, y = getattr(table[b"data"], "array", None), table[labels.encode()]
+    if x is None or x.ndim != 2 or not len(x) or x.shape[1] != PIXELS:
+        found = type(table[b"data"]).__name__ if x is None else f"an array of shape {x.shape}"
+        raise CorruptData(f"{path} holds {found} as its data, not images of {PIXELS} bytes")
+    if not isinstance(y, list) or len(y) != len(x) or not all(type(label) is int and 0 <= label < 256 for label in y):
+        raise CorruptData(f"{path} has {labels} that are not a list of {len(x)} numbers in 0..255, one for each image")
     if len(x) != count and not trust:
         raise CorruptData(f"{path} holds {len(x)} images, not {count}")
-    return x, y, hashlib.md5(content, usedforsecurity=False).hexdigest() in MD5
+    return x, np.array(y, np.uint8), hashlib.md5(content, usedforsecurity=False).hexdigest() == MD5[path.name]

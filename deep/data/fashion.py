@@ -15,7 +15,8 @@ KNOWN = {
 def fashion_mnist_subset(split: str = "train") -> Images:
     """The first 5,000 training or the first 1,000 test images of Fashion-MNIST, in their official order.
 
-    Zalando Research (Xiao, Rasul & Vollgraf 2017), MIT licence; the notice lies beside the files.
+    Zalando Research (Xiao, Rasul & Vollgraf 2017), MIT licence; the notice lies beside the files.  Made by cutting the
+    four official IDX files after 5,000 and 1,000 records.
 
     Args:
         split: "train" or "test".

@@ -1,6 +1,7 @@
 """The MNIST family from its IDX files (LeCun et al. 1998), plain or gzipped."""
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -33,7 +34,8 @@ def mnist(
 
     Raises:
         FileNotFoundError: naming what is missing.
-        CorruptData: for a truncated file, a wrong magic number, or labels that do not match.
+        CorruptData: for a truncated file, a wrong magic number, images that are not 28 x 28, or labels that do not
+            match.
         UnknownData: if ``known`` is given and does not list the images.
     """
     if split not in PREFIX:
@@ -44,6 +46,8 @@ def mnist(
         raise FileNotFoundError(f"there is no folder {folder}")
     x = _array(Path(folder), f"{PREFIX[split]}-images-idx3-ubyte", 3)
     y = _array(Path(folder), f"{PREFIX[split]}-labels-idx1-ubyte", 1)
+    if x.shape[1:] != (28, 28):
+        raise CorruptData(f"{folder} has {split} images of {x.shape[1]} x {x.shape[2]} pixels, not of 28 x 28")
     if len(x) != len(y) or not len(y) or y.max() > 9:
         raise CorruptData(f"{folder} has {len(x)} {split} images and {len(y)} labels, the largest {y.max(initial=0)}")
     source = f"{name} {split}" if known is None else check(f"{name} {split}", x, known, trust)
@@ -67,6 +71,7 @@ def _array(folder, name, dimensions) -> np.ndarray:
     magic, *shape = struct.unpack(f">I{dimensions}I", content[:head])
     if magic != 2048 + dimensions:
         raise CorruptData(f"{path} has the magic number {magic}, not {2048 + dimensions}: it is another kind of file")
-    if len(content) - head != int(np.prod(shape)):
-        raise CorruptData(f"{path} has {len(content) - head} bytes of data, its header says {int(np.prod(shape))}")
+    size = math.prod(shape)  # in Python's integers: a hostile header overflows those of numpy
+    if len(content) - head != size:
+        raise CorruptData(f"{path} has {len(content) - head} bytes of data, its header says {size}")
     return np.frombuffer(content, np.uint8, offset=head).reshape(shape)

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import pickle
+import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 
 from deep.data import CorruptData, UnknownData, cifar, cifar10, cifar100
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
+ROOT = Path(__file__).parents[3]
+SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture
@@ -100,8 +103,28 @@ def test_official_checksum_of_python_files(tmp_path, small, monkeypatch):
     write_python(tmp_path, "test_batch", data=x, labels=y.tolist())
     with pytest.raises(UnknownData):
         cifar10(tmp_path, "test")
-    monkeypatch.setattr(cifar, "MD5", {hashlib.md5((tmp_path / "test_batch").read_bytes()).hexdigest()})
+    monkeypatch.setitem(cifar.MD5, "test_batch", hashlib.md5((tmp_path / "test_batch").read_bytes()).hexdigest())
     assert cifar10(tmp_path, "test").source == "CIFAR-10"
+
+
+def test_an_official_file_under_another_name_is_not_official(tmp_path, small, monkeypatch):
+    x, y = content(4)
+    for i in range(1, 6):
+        write_python(tmp_path, f"data_batch_{i}", data=x, labels=y.tolist())
+    md5 = hashlib.md5((tmp_path / "data_batch_1").read_bytes()).hexdigest()
+    monkeypatch.setattr(cifar, "MD5", {**cifar.MD5, "data_batch_1": md5, "test_batch": md5})
+    with pytest.raises(UnknownData, match="CIFAR-10 train"):
+        cifar10(tmp_path)
+
+
+def test_a_part_needs_its_digest(tmp_path, small):
+    x, y = content(3)
+    write_binary(tmp_path, "test_batch", x, y)
+    with pytest.raises(CorruptData, match="a part of the set"):
+        cifar10(tmp_path, "test")
+    with pytest.raises(UnknownData, match=digest(x)):
+        cifar10(tmp_path, "test", trust="0" * 64)
+    assert len(cifar10(tmp_path, "test", trust=digest(x))) == 3
 
 
 def test_unknown_images_raise_with_the_digest(binary):
@@ -159,6 +182,84 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, small, monkeypatch):
     assert not (tmp_path / "hostile-ran").exists()
 
 
+def old_string(content):
+    """A byte string as Python 2 pickles it."""
+    return b"T" + struct.pack("<i", len(content)) + content
+
+
+def old_array(code, shape, content, fortran=b"\x89"):
+    """A numpy array as Python 2 pickles it: reconstructed empty, then given its state."""
+    shape = b"(" + b"".join(b"J" + struct.pack("<i", n) for n in shape) + b"t"
+    kind = b"cnumpy\ndtype\n(" + old_string(code) + b"K\x00K\x01tR"
+    kind += b"(K\x03" + old_string(b"|") + b"NNN" + 2 * b"J\xff\xff\xff\xff" + b"K\x00tb"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + old_string(b"b") + b"tR"
+    return array + b"(K\x01" + shape + kind + fortran + old_string(content) + b"tb"
+
+
+def old_file(data, labels):
+    labels = labels if isinstance(labels, bytes) else b"](" + b"".join(b"K" + bytes([y]) for y in labels) + b"e"
+    return b"\x80\x02}(" + old_string(b"data") + data + old_string(b"labels") + labels + b"u."
+
+
+@pytest.mark.parametrize(("order", "fortran"), [("C", b"\x89"), ("F", b"\x88")])
+def test_pickles_of_python_2(tmp_path, small, order, fortran):
+    x, y = content(4)
+    written = old_file(old_array(b"u1", x.shape, x.tobytes(order), fortran), y.tolist())
+    np.testing.assert_array_equal(pickle.loads(written, encoding="bytes")[b"data"], x)  # the file above is a good one
+    (tmp_path / "test_batch").write_bytes(written)
+    images = cifar10(tmp_path, "test", trust=digest(x))
+    np.testing.assert_array_equal(images.x.numpy().reshape(4, -1), x)
+    np.testing.assert_array_equal(images.y.numpy(), y)
+
+
+# numpy.ndarray((4,), dtype("O"), <32 bytes>): numpy makes four pointers of them, and whoever looks at one crashes.
+FORGED = b"cnumpy\nndarray\n((K\x04tcnumpy\ndtype\n(" + old_string(b"O") + b"tR" + old_string(b"A" * 32) + b"tR"
+
+
+BLANK = old_array(b"u1", (4, 3072), bytes(4 * 3072))
+
+
+def test_forged_pointers_are_refused(tmp_path):
+    (tmp_path / "test_batch").write_bytes(old_file(BLANK, FORGED))
+    # In another process, for a reader that builds what the file asks for does not raise: it crashes.
+    read = (
+        "import sys; from deep.data import CorruptData, cifar, cifar10; cifar.COUNT['test'] = 4\n"
+        "try: cifar10(sys.argv[1], 'test', trust='0' * 64)\n"
+        "except CorruptData as error: print(error)"
+    )
+    ran = subprocess.run([sys.executable, "-c", read, str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
+    assert "array of b'O', not of bytes" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(FORGED, "array of b'O'", id="pointers"),
+        pytest.param(old_array(b"i8", (4, 3072), bytes(8 * 4 * 3072)), "array of b'i8'", id="integers"),
+        pytest.param(old_array(b"u1", (4, 3072), bytes(3072)), "cannot reshape", id="short"),
+        pytest.param(old_array(b"u1", (4, 3071), bytes(4 * 3071)), r"shape \(4, 3071\) as its data", id="narrow"),
+        pytest.param(old_array(b"u1", (0, 3072), b""), r"shape \(0, 3072\) as its data", id="empty"),
+        pytest.param(b"]", "holds list as its data", id="list"),
+        pytest.param(b"cnumpy\nfromfile\n(" + old_string(b"x") + b"tR", "asks for numpy.fromfile", id="function"),
+    ],
+)
+def test_data_that_are_no_bytes(tmp_path, small, data, message):
+    (tmp_path / "test_batch").write_bytes(old_file(data, [0, 1, 2, 3]))
+    with pytest.raises(CorruptData, match=message):
+        cifar10(tmp_path, "test", trust="0" * 64)
+
+
+@pytest.mark.parametrize(
+    "labels", [[1, 2, 3], [1, [2], 3, 4], list("abcd"), [1.5, 2.0, 3.0, 4.0], [1, 2, 3, 256], [1, 2, 3, -1], 7]
+)
+def test_labels_that_are_no_list_of_numbers(tmp_path, small, labels):
+    x = content(4)[0]
+    write_python(tmp_path, "test_batch", data=x, labels=labels)
+    with pytest.raises(CorruptData, match="test_batch has labels that are not a list of 4 numbers"):
+        cifar10(tmp_path, "test", trust=digest(x))
+
+
 @pytest.mark.parametrize("bad", [b"not a pickle", b"", pickle.dumps([1, 2], protocol=2), pickle.dumps({b"data": 1})])
 def test_files_that_are_no_cifar_pickles(tmp_path, small, bad):
     (tmp_path / "test_batch").write_bytes(bad)
@@ -178,12 +279,43 @@ def test_truncated_pickle(tmp_path, small):
         cifar10(tmp_path, "test")
 
 
-@pytest.mark.skipif(not (SHARED / "unpack.py").exists(), reason="needs the image shards beside the checkout")
-def test_real_cifar10(tmp_path):
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    """A folder with the published images."""
+    if not (SHARED / "unpack.py").exists():
+        pytest.skip("needs the image shards beside the checkout")
     pytest.importorskip("PIL", reason="the shards are unpacked with pillow")
-    subprocess.run([sys.executable, str(SHARED / "unpack.py"), str(tmp_path), "cifar10"], check=True)
-    images = cifar10(tmp_path, "test")
+    folder = tmp_path_factory.mktemp("real")
+    subprocess.run([sys.executable, str(SHARED / "unpack.py"), str(folder), "cifar10", "cifar100"], check=True)
+    yield folder
+    shutil.rmtree(folder)  # pytest would keep 290 MB of three runs
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 5000), ("test", 1000)])
+def test_real_cifar10(real, split, count):
+    images = cifar10(real, split)
     assert images.source == "CIFAR-10, 104 images from a JPEG copy"
-    assert np.bincount(images.y).tolist() == [1000] * 10
-    mean = images.x.float().div(255).mean((0, 2, 3))
+    assert np.bincount(images.y).tolist() == [count] * 10
+    mean = images.x[:10_000].float().div(255).mean((0, 2, 3))
     np.testing.assert_allclose(mean, images.mean, atol=0.01)
+
+
+@pytest.mark.parametrize(("labels", "classes"), [("fine", 100), ("coarse", 20)])
+def test_real_cifar100(real, labels, classes):
+    images = cifar100(real, "test", labels)
+    assert images.source == "CIFAR-100"
+    assert images.classes == classes
+    assert np.bincount(images.y).tolist() == [10_000 // classes] * classes
+
+
+def test_part_of_real_cifar100(real):
+    size = (real / "cifar-100-binary" / "train.bin").stat().st_size
+    if size == 50_000 * 3074:
+        pytest.skip("the training set is whole here")
+    with pytest.raises(CorruptData, match=f"train.bin has {size} bytes"):
+        cifar100(real)
+    with pytest.raises(UnknownData, match="trust=") as error:
+        cifar100(real, trust="unknown")
+    images = cifar100(real, trust=str(error.value).split("'")[-2])
+    assert len(images) == size // 3074
+    assert "unofficial" in images.source

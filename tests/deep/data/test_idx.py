@@ -38,6 +38,9 @@ def test_plain_and_gzipped(folder):
         (lambda b: b + b"0", "3921 bytes"),
         (lambda b: b[:10], "less than the 16"),
         (lambda b: struct.pack(">I", 2049) + b[4:], "magic number 2049, not 2051"),
+        (lambda b: struct.pack(">4I", 2051, 2**31, 2**31, 4), "0 bytes of data, its header says 18446744073709551616"),
+        (lambda b: struct.pack(">4I", 2051, 5, 0, 28), "images of 0 x 28 pixels"),
+        (lambda b: struct.pack(">4I", 2051, 5, 14, 56) + b[16:], "images of 14 x 56 pixels"),
     ],
 )
 def test_damaged(folder, change, message):

@@ -57,7 +57,7 @@ class Images:
 
     def normalised(self, index=slice(None)) -> Tensor:
         """float32 images (n, C, H, W), (x / 255 - mean) / std by channel."""
-        x = self.x[index].float().div_(255)
+        x = self.x[index].float() / 255
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
         return (x - mean) / std
 

@@ -35,7 +35,7 @@ def sign(x):
     if is_symbolic(x):
         import sympy
 
-        from linfa.symbolic import Sign
+        from linfa.expressions import Sign
 
         return x.applyfunc(sympy.sign) if isinstance(x, sympy.MatrixBase) else Sign(x)
     return x.sign() if _torch(x) else np.sign(x)
@@ -66,7 +66,7 @@ def normalised(C):
     if is_symbolic(C):
         import sympy
 
-        from linfa.symbolic import Normalised
+        from linfa.expressions import Normalised
 
         if isinstance(C, sympy.MatrixBase):
             return C / sympy.Max(*C.diagonal())

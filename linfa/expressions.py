@@ -1,0 +1,46 @@
+"""Two matrix expressions that sympy lacks and rules need."""
+
+import sympy as sp
+from sympy.matrices.expressions.matexpr import MatrixElement
+
+
+class Normalised(sp.MatrixExpr):
+    """A covariance divided by its largest variance, symmetric: the symbolic form of `linfa.algebra.normalised`."""
+
+    shape = property(lambda self: self.args[0].shape)
+
+    def _eval_transpose(self):
+        return self
+
+    def _entry(self, i, j, **kwargs):
+        return MatrixElement(self, i, j)
+
+    def _sympystr(self, printer):
+        return f"normalised({printer.doprint(self.args[0])})"
+
+    def _latex(self, printer):
+        return r"\widehat{" + printer.doprint(self.args[0]) + "}"
+
+    def _numpycode(self, printer):
+        return f"normalised({printer._print(self.args[0])})"
+
+
+class Sign(sp.MatrixExpr):
+    """Entrywise sign of a matrix expression: the symbolic form of `linfa.algebra.sign`."""
+
+    shape = property(lambda self: self.args[0].shape)
+
+    def _eval_transpose(self):
+        return Sign(sp.transpose(self.args[0]).doit())
+
+    def _entry(self, i, j, **kwargs):
+        return sp.sign(self.args[0][i, j])
+
+    def _sympystr(self, printer):
+        return f"sign({printer.doprint(self.args[0])})"
+
+    def _latex(self, printer):
+        return r"\operatorname{sign}(" + printer.doprint(self.args[0]) + ")"
+
+    def _numpycode(self, printer):
+        return f"numpy.sign({printer._print(self.args[0])})"

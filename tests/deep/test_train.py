@@ -168,3 +168,18 @@ def test_a_batch_larger_than_the_data(tmp_path, images):
             deep.promote(model, linfa.bp()), linfa.bp(), images, images, optimizer, tmp_path, epochs=1, batch_size=100,
             certificate=certificate(linfa.bp()), progress=False,
         )  # fmt: skip
+
+
+def test_every_epoch_has_an_order_of_its_own(tmp_path, images):
+    seen = []
+
+    def watch(x, generator):
+        seen.append(float(x.sum()))
+        return x
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(run.__globals__, "flip", watch)
+        run(tmp_path, images, linfa.bp(), 2)
+    first, second = seen[:4], seen[4:]
+    assert first != second
+    assert len(seen) == 8

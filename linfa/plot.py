@@ -27,8 +27,8 @@ def style():
     settings = {
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E6E6E6",
         "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.titlesize": 11, "axes.titleweight": "bold",
-        "axes.titlelocation": "left", "axes.labelsize": 10, "legend.frameon": False, "legend.fontsize": 8.5,
-        "lines.linewidth": 1.7, "font.size": 9.5, "figure.dpi": 110, "savefig.bbox": "tight", "mathtext.fontset": "cm",
+        "axes.titlelocation": "left", "axes.labelsize": 10, "legend.frameon": False, "legend.fontsize": 9,
+        "lines.linewidth": 1.7, "font.size": 9.5, "figure.dpi": 110, "savefig.bbox": "tight",
     }  # fmt: skip
     with plt.rc_context(settings):
         yield
@@ -39,53 +39,101 @@ def _line(ax, times, values, **kw):
     flat = values.reshape(len(times), -1)
     (line,) = ax.plot(times, flat.mean(1), **kw)
     if flat.shape[1] > 1:
-        ax.fill_between(times, flat.min(1), flat.max(1), color=line.get_color(), alpha=0.2, linewidth=0)
+        ax.fill_between(times, flat.min(1), flat.max(1), color=line.get_color(), alpha=0.15, linewidth=0)
     return line
 
 
+def _over_time(ax, run, **kw):
+    """Title and labels; the axis ends where the run does."""
+    ax.set(xlabel="time", **kw)
+    if run.times[-1] > run.times[0]:
+        ax.set_xlim(run.times[0], run.times[-1])
+
+
+def _key(ax, entries):
+    """A legend beside the axes, where it hides nothing; ``entries`` are (label, settings of a line) pairs."""
+    lines = [ax.plot([], [], label=label, **look)[0] for label, look in entries]
+    ax.legend(handles=lines, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.8)
+
+
+def _shade(number):
+    return PALETTE[number % len(PALETTE)]
+
+
 def loss(ax, run, **kw):
-    """Loss over time, logarithmic."""
+    """Loss over time, logarithmic.
+
+    Args:
+        ax: matplotlib axes.
+        run: a `Trajectory`.
+        kw: settings of the line; by default it has the rule's colour.
+    """
     import numpy as np
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     kw.setdefault("color", colour(run.rule.name))
-    _line(ax, run.times, np.maximum(run.loss, 1e-16), **kw)
-    ax.set(title="Loss", xlabel="time", yscale="log")
+    values = np.maximum(run.loss, 1e-16)
+    _line(ax, run.times, values, **kw)
+    _over_time(ax, run, title="Loss", ylabel=r"$\frac{1}{2}\,E\,|y - Wx|^2$", yscale="log")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    if high < 100 * low:  # too few powers of ten to read values from
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def modes(ax, run):
-    """Strength of each mode of the task; dashed, what it is to become."""
+    """Strength of each mode of the task; dashed, the singular value that it is to reach.  Modes of strength 0 are grey.
+
+    Args:
+        ax: matplotlib axes.
+        run: a `Trajectory`.
+    """
     import numpy as np
 
     targets = np.linalg.svd(run.task.optimum, compute_uv=False)
-    for i, target in enumerate(targets):
-        shade = PALETTE[i % len(PALETTE)]
+    for i, target in reversed(list(enumerate(targets))):
+        null = target <= 1e-10 * targets[0]
+        shade = "#9A9A9A" if null else _shade(i)
         _line(ax, run.times, run.mode_strengths[..., i], color=shade)
-        ax.axhline(target, color=shade, linestyle="--", linewidth=0.8)
-    ax.set(title="Mode strengths", xlabel="time")
+        if not null:
+            ax.axhline(target, color=shade, linestyle="--", linewidth=0.9)
+    _over_time(ax, run, title="Mode strengths", ylabel="strength (dashed: task)")
 
 
 def alignment(ax, run):
-    """Cosine of every layer's update with backprop's, and of every edge's feedback with the weights it stands for."""
-    for layer in range(run.update_alignment.shape[-1]):
-        shade = PALETTE[layer % len(PALETTE)]
-        _line(ax, run.times, run.update_alignment[..., layer], color=shade, label=f"update of $W_{layer + 1}$")
-    for edge in range(run.feedback_alignment.shape[-1]):
-        shade = PALETTE[edge % len(PALETTE)]
-        _line(
-            ax, run.times, run.feedback_alignment[..., edge], color=shade, linestyle=":",
-            label=f"feedback to $h_{edge + 1}$",
-        )  # fmt: skip
-    ax.set(title="Alignment with backprop", xlabel="time", ylabel="cosine", ylim=(-1.05, 1.05))
-    ax.legend()
+    """Cosine of every layer's update with backprop's, and of every edge's feedback with the weights it stands for.
+
+    The feedback to h_l has the colour of W_(l+1), the lowest weight that it stands for.
+
+    Args:
+        ax: matplotlib axes.
+        run: a `Trajectory`.
+    """
+    updates, carriers = run.update_alignment, run.feedback_alignment
+    edges = run.rule.route.edges(len(run.weights))
+    for place, edge in enumerate(edges):
+        _line(ax, run.times, carriers[..., place], color=_shade(edge.activity), linestyle=":")
+    for layer in range(updates.shape[-1]):
+        _line(ax, run.times, updates[..., layer], color=_shade(layer))
+    layers = [(f"$W_{{{layer + 1}}}$", {"color": _shade(layer)}) for layer in range(updates.shape[-1])]
+    kinds = [("update", {"color": "#333333"}), ("feedback", {"color": "#333333", "linestyle": ":"})]
+    _key(ax, [*layers, *kinds[: 2 if edges else 1]])
+    _over_time(ax, run, title="Alignment with backprop", ylabel="cosine", ylim=(-1.05, 1.05))
 
 
 def ranks(ax, run):
-    """Effective rank of the error that reaches every layer."""
+    """Effective rank of the error that reaches every layer, over the population.
+
+    Args:
+        ax: matplotlib axes.
+        run: a `Trajectory`.
+    """
     values = run.error_rank()
     for layer in range(values.shape[-1]):
-        _line(ax, run.times, values[..., layer], color=PALETTE[layer % len(PALETTE)], label=rf"$\delta_{layer + 1}$")
-    ax.set(title="Effective rank of the error", xlabel="time", ylim=(0, None))
-    ax.legend()
+        _line(ax, run.times, values[..., layer], color=_shade(layer))
+    _key(ax, [(rf"$\delta_{{{layer + 1}}}$", {"color": _shade(layer)}) for layer in range(values.shape[-1])])
+    _over_time(ax, run, title="Effective rank of the error", ylabel="effective rank", ylim=(0, None))
 
 
 def trajectory(run, axes=None):
@@ -103,8 +151,8 @@ def trajectory(run, axes=None):
 
     with style():
         if axes is None:
-            figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
-            figure.suptitle(f"{run.rule!r}, {run.task!r}", fontsize=9)
+            figure, axes = plt.subplots(2, 2, figsize=(9.5, 6), layout="constrained")
+            figure.suptitle(f"{run.rule!r}\n{run.task!r}", fontsize=9, color="#555555")
         axes = np.ravel(axes)
         if len(axes) != 4:
             raise ValueError(f"a trajectory is drawn on four axes; got {len(axes)}")

@@ -276,5 +276,12 @@ def _(claim: ClosedForm, rule, seed):
 
 
 def relative(measured, expected) -> float:
-    """Largest difference in units of the largest entry of what is expected (of 1 where that is smaller)."""
-    return float(np.abs(measured - expected).max() / max(1.0, np.abs(expected).max()))
+    """Largest difference in units of the largest entry of what is expected (of 1 where that is smaller).
+
+    Infinite where either is not a number: a NaN would be lost in the next ``max(worst, error)``, and so would pass.
+
+    >>> relative(np.array([1.0, 4.5]), np.array([1.0, 4.0])), relative(np.array([np.nan]), np.array([1.0]))
+    (0.125, inf)
+    """
+    error = float(np.abs(measured - expected).max() / max(1.0, np.abs(expected).max()))
+    return math.inf if math.isnan(error) else error

@@ -77,8 +77,8 @@ class Rule:
             claims.append(Homogeneous())
             if type(self.parameterisation) is Full and type(self.geometry) is Euclidean:
                 claims.extend(self.plasticity.claims(self))
-        if isinstance(self.feedback, LowRank):
-            claims.append(ErrorRank(self.feedback.rank))
+            if isinstance(self.feedback, LowRank):
+                claims.append(ErrorRank(self.feedback.rank))
         return tuple(claims)
 
     def conserved(self) -> tuple[Conserved, ...]:

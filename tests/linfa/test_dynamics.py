@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import linfa
-from linfa.dynamics import State, redraw, start, velocity
+from linfa.dynamics import State, redraw, signals, start, velocity
 from linfa.rules import Dense, Direct, KolenPollack, Rule, named
 from linfa.testing import Problem
 
@@ -83,6 +83,10 @@ def test_velocity_is_what_the_papers_say(name, depth):
     x, y = samples(seed=depth)
     network = linfa.Network.small((4, *[5, 3, 4, 6, 3][: depth - 1], 3), 0.8, seed=depth)
     task, state = linfa.Task.from_data(x, y), start(rule, network, seed=depth)
+    rng = np.random.default_rng(depth)  # feedback that starts as the SVD of the weights would not move
+    state = State(
+        state.weights, tuple(tuple(m + 0.3 * rng.standard_normal(m.shape) for m in stored) for stored in state.feedback)
+    )
     mine = velocity(rule, state, task.batch)
     dW, dB = by_hand(name, rule, state.weights, state.feedback, x, y)
     for a, b in zip(mine.weights, dW, strict=True):
@@ -144,7 +148,8 @@ def test_feedback_streams_are_independent_of_depth():
     shallow = start(rule, linfa.Network.zero((3, 4, 5)), seed=7).feedback
     deep = start(rule, linfa.Network.zero((3, 4, 5, 2)), seed=7).feedback
     np.testing.assert_array_equal(shallow[0][0], deep[0][0])
-    assert not np.array_equal(deep[0][0].ravel()[:8], deep[1][0].ravel()[:8])
+    normals = [(B * np.sqrt(B.shape[0])).ravel()[:8] for (B,) in deep]
+    assert np.abs(normals[0] - normals[1]).max() > 0.1
 
 
 def test_feedback_spread():
@@ -160,6 +165,37 @@ def test_svd_start_is_the_truncated_svd():
     U, s, Vt = np.linalg.svd(network.weights[1].T)
     np.testing.assert_allclose(Q @ P, (U[:, :2] * s[:2]) @ Vt[:2], atol=1e-12)
     np.testing.assert_allclose(Q.T @ Q, P @ P.T, atol=1e-12)
+
+
+def test_fixed_magnitudes_are_magnitudes():
+    (M,) = start(linfa.sign_symmetry("frSF"), linfa.Network.zero((2, 200, 300)), 0).feedback[0]
+    assert (M >= 0).all()
+    assert M.mean() == pytest.approx(np.sqrt(2 / np.pi / 200), rel=0.02)
+
+
+def test_a_clamp_limits_the_delivered_error():
+    x, y = samples()
+    network, bound = linfa.Network.small((4, 5, 3), 0.8), 0.05
+    state = start(linfa.ldfa(2, "fixed"), network, 0)
+    batch = linfa.Task.from_data(x, y).batch
+    free = signals(linfa.ldfa(2, "fixed"), state, batch).errors[1]
+    limited = signals(linfa.ldfa(2, "fixed", clamp=bound), state, batch).errors[1]
+    assert np.abs(free).max() > 2 * bound
+    np.testing.assert_array_equal(limited, np.minimum(np.maximum(free, -bound), bound))
+
+
+@pytest.mark.parametrize("name", named())
+def test_without_error_nothing_learns_from_it(name):
+    rule = named()[name]
+    task = linfa.Task.teacher(np.diag([2.0, 3.0]))
+    network = linfa.Network((np.diag([1.0, 3.0]), np.diag([2.0, 1.0])))
+    v = velocity(rule, start(rule, network, 0), task.batch)
+    for w, dw in zip(network.weights, v.weights, strict=True):
+        np.testing.assert_array_equal(dw, -rule.decay * w)
+    if "W" not in rule.plasticity.reads:
+        for stored, moves in zip(start(rule, network, 0).feedback, v.feedback, strict=True):
+            for B, dB in zip(stored, moves, strict=True):
+                np.testing.assert_allclose(dB, -rule.decay * B * any(rule.plasticity.learns(1)), atol=1e-15)
 
 
 def test_redraw_changes_only_the_feedback():

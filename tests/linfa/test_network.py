@@ -52,6 +52,7 @@ def test_zero_and_given():
         (lambda: linfa.Network(()), "at least one weight"),
         (lambda: linfa.Network((np.ones(3),)), "W_1 is a matrix"),
         (lambda: linfa.Network((np.full((2, 2), np.nan),)), "W_1 has entries that are not finite"),
+        (lambda: linfa.Network((np.ones((3, 2)), np.full((2, 3), -np.inf))), "W_2 has entries that are not finite"),
         (lambda: linfa.Network((np.ones((3, 2)), np.ones((2, 4)))), "W_2 takes 4 inputs but W_1 gives 3 outputs"),
         (lambda: linfa.Network((np.ones((5, 3, 2)), np.ones((2, 3)))), "same leading axes"),
         (lambda: linfa.Network.small((3,)), "at least two whole numbers"),

@@ -33,6 +33,31 @@ def test_mode_strengths_on_a_diagonal():
     np.testing.assert_allclose(observe.mode_strengths(linfa.bp(), state, task), [0.5, 0.25])
 
 
+@pytest.mark.parametrize(
+    ("rule", "between"),
+    [
+        (linfa.bp(), lambda W, B: (W[1].T, W[1])),
+        (linfa.fa(), lambda W, B: (B[0][0], W[1])),
+        (linfa.dfa(), lambda W, B: (B[0][0], W[2] @ W[1])),
+        (linfa.ldfa(2), lambda W, B: (B[0][0] @ B[0][1], W[1])),
+        (linfa.sign_symmetry("frSF"), lambda W, B: (B[0][0] * np.sign(W[1].T), W[1])),
+    ],
+)
+def test_feedback_is_compared_with_what_it_stands_for(rule, between):
+    state = start(rule, linfa.Network.small((4, 5, 6, 3), 0.8, seed=1), 0)
+    B, W = between(state.weights, state.feedback)
+    cosines = observe.feedback_alignment(rule, state, None)
+    assert cosines.shape == (2,)
+    by_hand = sum(a * b for a, b in zip(B.ravel(), W.T.ravel(), strict=True))
+    assert cosines[0] == pytest.approx(by_hand / np.sqrt((B**2).sum() * (W**2).sum()), rel=1e-12)
+
+
+def test_singular_values_descend():
+    state = State((np.diag([1.0, 3.0]), np.array([[2.0, 0.0]])))
+    np.testing.assert_allclose(observe.singular_values(linfa.bp(), State((state.weights[0],)), None), [3, 1])
+    np.testing.assert_allclose(observe.singular_values(linfa.bp(), state, None), [2])
+
+
 @pytest.mark.parametrize("name", [n for n in named() if n != "brSF"])
 def test_update_alignment(name):
     rule = named()[name]

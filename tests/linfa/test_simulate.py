@@ -1,5 +1,7 @@
 """Flow and descent against closed forms, another integrator, and themselves."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -63,7 +65,7 @@ def test_ensembles_flow_like_their_members():
 def test_minibatches_are_seeded():
     task = linfa.Task.from_data(np.random.default_rng(0).standard_normal((50, 3)), np.arange(50) % 2)
     run = lambda seed: linfa.descend(  # noqa: E731
-        linfa.fa(), task, linfa.Network.small((3, 4, 2), 0.5), 0.1, 20, batch_size=8, seed=seed
+        linfa.bp(), task, linfa.Network.small((3, 4, 2), 0.5), 0.1, 20, batch_size=8, seed=seed
     ).map[-1]
     np.testing.assert_array_equal(run(1), run(1))
     assert np.abs(run(1) - run(2)).max() > 1e-3
@@ -81,6 +83,14 @@ def test_small_batches_average_to_descent():
     args = linfa.fa(), task, linfa.Network.small((2, 4, 2), 0.5), 0.002, 1000
     noisy = linfa.descend(*args, batch_size=32, seed=0, record=1000).map[-1]
     np.testing.assert_allclose(noisy, linfa.descend(*args, record=1000).map[-1], atol=0.02)
+
+
+def test_feedback_is_redrawn_at_every_step():
+    task, network = linfa.Task.from_spectrum([1.0, 0.5], seed=1), linfa.Network.small((2, 3, 2), 1.0, seed=3)
+    (M,) = linfa.descend(linfa.sign_symmetry("brSF"), task, network, 0.01, 5, seed=1).feedback[0]
+    assert all(np.abs(a - b).max() > 1e-3 for a, b in itertools.combinations(M, 2))
+    (M,) = linfa.descend(linfa.sign_symmetry("frSF"), task, network, 0.01, 5, seed=1).feedback[0]
+    assert all(np.array_equal(M[0], later) for later in M)
 
 
 def test_record_keeps_every_so_many_and_the_last():

@@ -5,6 +5,7 @@ import pytest
 import sympy as sp
 
 import linfa
+from linfa.expressions import Normalised
 from linfa.rules import Conserved, named
 from linfa.symbolic import DECAY, polynomial
 from linfa.theory import invariants
@@ -24,6 +25,8 @@ def test_equations_by_hand():
     assert polynomial(by_name["W_1"][1] - Q * P * E) == 0
     assert polynomial(by_name["W_2"][1] - E * W1.T) == 0
     assert polynomial(by_name["Q_1"][1] - W1 * E.T * P.T) == 0
+    C = Normalised(sp.MatrixSymbol("S_ee", W2.shape[0], W2.shape[0]))
+    assert polynomial(by_name["P_1"][1] - (P * C - P * C * P.T * P)) == 0
 
 
 def test_residual_is_what_e_stands_for():

@@ -41,6 +41,14 @@ def test_spectrum():
     assert repr(task) == "Task(5 -> 4, white, singular values 3, 1)"
 
 
+def test_label_noise_adds_its_variance():
+    weight, Sxx = np.array([[1.0, -2.0], [0.5, 0.0]]), np.array([[2.0, 0.3], [0.3, 1.0]])
+    task = Task.teacher(weight, Sxx=Sxx, noise=0.3)
+    np.testing.assert_allclose(task.Syx, weight @ Sxx)
+    np.testing.assert_allclose(task.Syy, weight @ Sxx @ weight.T + 0.09 * np.eye(2))
+    np.testing.assert_allclose(Task.from_spectrum([1.0], noise=0.5).Syy, [[1.25]])
+
+
 def test_optimum_is_least_squares():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
@@ -59,6 +67,7 @@ def test_classes_become_one_hot_and_centring_removes_means():
     assert task.targets.shape == (30, 3)
     assert task.batch.one is None or np.abs(task.batch.X @ task.batch.one).max() < 1e-12
     np.testing.assert_allclose(task.inputs, x - x.mean(0))
+    np.testing.assert_allclose(task.targets, np.eye(3)[np.arange(30) % 3] - 1 / 3, atol=1e-15)
 
 
 def test_minibatches_of_data_are_its_rows():
@@ -70,6 +79,12 @@ def test_minibatches_of_data_are_its_rows():
     assert all(tuple(row.round(9)) in rows for row in drawn)
     assert len({tuple(row) for row in drawn}) == 4
     np.testing.assert_allclose(batch.one, 0.5)
+
+
+def test_minibatches_reach_every_row_equally():
+    task, rng = Task.from_data(np.eye(5), np.eye(5)), np.random.default_rng(0)
+    often = sum((np.sqrt(2) * task.sample(2, rng).X).sum(1) for _ in range(2000))
+    np.testing.assert_allclose(often, 800, rtol=0.1)
 
 
 def test_drawn_populations_have_the_moments():

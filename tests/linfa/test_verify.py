@@ -1,6 +1,7 @@
 """Certificates: right rules pass, wrong ones fail where they are wrong."""
 
 import json
+import platform
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -8,12 +9,16 @@ import numpy as np
 import pytest
 
 import linfa
-from linfa.algebra import T
+from linfa import theory
+from linfa.algebra import T, product
 from linfa.rules import (
     Claim,
+    ClosedForm,
     Conserved,
     Dense,
     ErrorRank,
+    Feedback,
+    Fixed,
     Homogeneous,
     KolenPollack,
     Layerwise,
@@ -24,7 +29,7 @@ from linfa.rules import (
     named,
 )
 from linfa.theory import invariants
-from linfa.verify import Check, verify, widths
+from linfa.verify import Check, depths, relative, verify, widths
 
 
 @pytest.mark.parametrize("name", named())
@@ -33,6 +38,10 @@ def test_every_rule_passes(name):
     assert certificate.passed, str(certificate)
     readings = {check.reading for check in certificate.checks}
     assert "promoted" in readings or "torch" not in certificate.versions
+    core = linfa.verify(named()[name], promoted=False)
+    assert core.passed
+    assert core.checks == tuple(check for check in certificate.checks if check.reading != "promoted")
+    assert {str(claim) for claim in named()[name].claims} == {check.claim for check in core.checks}
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
@@ -47,8 +56,14 @@ def test_large_ranks_get_large_problems():
     assert linfa.verify(rule).passed
 
 
-def failures(rule, **kw):
-    return [check for check in verify(rule, promoted=False, **kw).checks if not check.passed]
+def failures(rule, promoted=False):
+    return [check for check in verify(rule, promoted=promoted).checks if not check.passed]
+
+
+def claiming(rule, *claims):
+    """The same rule with claims of its own."""
+    object.__setattr__(rule, "claims", claims)
+    return rule
 
 
 @final
@@ -74,6 +89,133 @@ def test_a_wrong_rule_fails_in_proof_and_simulation():
     assert {check.reading for check in wrong} == {"symbolic", "simulated"}
     assert all("conserved" in check.claim for check in wrong)
     assert any("refuted" in check.detail for check in wrong)
+
+
+FIXED_FEEDBACK = Conserved(invariants.feedback_alignment, 2)
+
+
+@final
+@dataclass(frozen=True)
+class Drifting(Plasticity):
+    """Feedback that follows the weight gradient with the wrong sign, and claims to be fixed."""
+
+    reads: ClassVar[tuple[str, ...]] = ("G",)
+    factors: ClassVar[tuple[int, ...]] = (1,)
+
+    def velocity(self, stored, moments):
+        return (0.3 * T(moments.G),)
+
+    def learns(self, stored):
+        return (True,)
+
+    def claims(self, rule):
+        return (FIXED_FEEDBACK,)
+
+
+@final
+@dataclass(frozen=True)
+class Negated(Feedback):
+    """Delivers -B e where its factors say B."""
+
+    names: ClassVar[tuple[str, ...]] = ("B",)
+
+    def shapes(self, n_h, n_e):
+        return ((n_h, n_e),)
+
+    def start(self, rng, forward, std):
+        return Dense().start(rng, forward, std)
+
+    def factors(self, stored, weight):
+        return stored
+
+    def carry(self, stored, weight, error):
+        return -(product(self.factors(stored, weight)) @ error)
+
+
+def test_the_invariant_of_feedback_alignment_is_refuted_for_feedback_that_drifts():
+    wrong = failures(Rule(Layerwise(), Dense(), Drifting(), name="drifting"), promoted=True)
+    assert {(check.reading, check.claim) for check in wrong} == {
+        ("symbolic", str(FIXED_FEEDBACK)), ("simulated", str(FIXED_FEEDBACK)),
+    }  # fmt: skip
+    assert failures(claiming(linfa.fa(), FIXED_FEEDBACK), promoted=True) == []
+
+
+def test_a_sign_error_in_the_delivery_is_seen_in_every_reading():
+    rule = claiming(Rule(Layerwise(), Negated(), Fixed(), name="negated"), FIXED_FEEDBACK)
+    wrong = failures(rule, promoted=True)
+    assert {"symbolic", "simulated"} <= {check.reading for check in wrong if check.claim == str(FIXED_FEEDBACK)}
+    beside = [check for check in wrong if check.claim == "one rule"]  # the torch layers follow the factors
+    assert len(beside) == 2
+    assert all(check.error > 1e-3 for check in beside)
+
+
+@final
+@dataclass(frozen=True)
+class Transposed(Plasticity):
+    """Kolen-Pollack with the transpose forgotten."""
+
+    reads: ClassVar[tuple[str, ...]] = ("G",)
+    factors: ClassVar[tuple[int, ...]] = (1,)
+
+    def velocity(self, stored, moments):
+        return (-moments.G,)
+
+    def learns(self, stored):
+        return (True,)
+
+    def claims(self, rule):
+        return (Conserved(invariants.kolen_pollack, 1),)
+
+
+def test_a_forgotten_transpose_does_not_fit_the_problems():
+    rule = Rule(Layerwise(), Dense(), Transposed(), name="transposed")
+    with pytest.raises(Exception, match=r"(?i)shape|mismatch|broadcast|dimension|align"):
+        verify(rule, promoted=False)
+    for depth in depths(rule):
+        sizes = widths(rule, depth)
+        assert any(sizes[edge.activity] != sizes[edge.source] for edge in rule.route.edges(depth))
+
+
+@pytest.mark.parametrize(("claim", "word"), [(Homogeneous(2), "degree 2"), (ErrorRank(1), "rank at most 1")])
+@pytest.mark.parametrize("rule", [linfa.ldfa(2, "fixed"), linfa.ldfa(2, "oja", direct=True)], ids=lambda r: r.name)
+def test_a_wrong_claim_fails_in_torch_too(rule, claim, word):
+    wrong = failures(claiming(Rule(rule.route, rule.feedback, rule.plasticity), *rule.claims, claim), promoted=True)
+    assert {check.reading for check in wrong} == {"simulated", "promoted"}
+    assert all(word in check.claim for check in wrong)
+
+
+def test_a_wrong_rate_of_decay_fails():
+    rule = claiming(linfa.kolen_pollack(0.3), Conserved(invariants.kolen_pollack, 2))
+    assert {check.reading for check in failures(rule)} == {"symbolic", "simulated"}
+
+
+def test_a_closed_form_of_another_rule_is_no_certificate():
+    with pytest.raises(theory.AssumptionError):
+        verify(claiming(linfa.fa(), ClosedForm("SaxeMode")), promoted=False)
+
+
+def test_what_is_not_a_number_never_passes():
+    assert relative(np.array([1.0, np.nan]), np.array([1.0, 2.0])) == np.inf
+    assert relative(np.array([1.0]), np.array([np.nan])) == np.inf
+    rule = claiming(linfa.fa(scale=float("nan")), Homogeneous())
+    checks = verify(rule, promoted=True).checks
+    assert len(checks) == 5
+    assert not any(check.passed for check in checks)
+
+
+def test_relative_is_in_units_of_the_larger_of_one_and_what_is_expected():
+    assert relative(np.array([3.0, 8.0]), np.array([3.0, -10.0])) == pytest.approx(1.8)
+    assert relative(np.array([0.25]), np.array([0.0])) == 0.25
+
+
+@pytest.mark.parametrize("name", named())
+def test_depths_are_the_first_with_feedback(name):
+    rule = named()[name]
+    first, second = depths(rule)
+    assert second == first + 1
+    assert rule.route.edges(first)
+    assert not rule.route.edges(first - 1)
+    assert first == (3 if "direct" in name else 2)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +247,23 @@ def test_json_holds_everything():
     assert read["fingerprint"] == linfa.fa().fingerprint
     assert len(read["checks"]) == len(certificate.checks)
     assert {"claim", "reading", "error", "tolerance", "detail", "passed"} == set(read["checks"][0])
-    assert "numpy" in read["versions"]
+    assert read["versions"]["numpy"] == np.__version__
+    assert read["versions"]["python"] == platform.python_version()
+    for row, check in zip(read["checks"], certificate.checks, strict=True):
+        assert row["passed"] is check.passed is True
+        assert (row["error"], row["tolerance"]) == (check.error, check.tolerance)
+
+
+def test_json_of_a_failure_is_plain_json():
+    certificate = verify(Rule(Layerwise(), Dense(), Crooked(), name="crooked"), promoted=False)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    read = json.loads(certificate.to_json(), parse_constant=refuse)
+    assert read["passed"] is certificate.passed is False
+    assert [row["passed"] for row in read["checks"]] == [check.passed for check in certificate.checks]
+    assert "inf" in [row["error"] for row in read["checks"]]
 
 
 def test_verdicts():

@@ -37,9 +37,15 @@ def _twin(model):
 
 
 def alignment(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[str, float]:
-    """Cosine between each layer's weight gradient under its rule and under backpropagation, by module path."""
-    mine = gradients(model, x, y, loss)
-    exact = gradients(demote(_twin(model)), x, y, loss)
+    """Cosine between each layer's weight gradient under its rule and under backpropagation, by module path.
+
+    Both passes start from the same random numbers and so share the masks of dropout, unless the rule draws as well.
+    """
+    devices = [x.device] if x.is_cuda else []
+    with torch.random.fork_rng(devices):
+        mine = gradients(model, x, y, loss)
+    with torch.random.fork_rng(devices):
+        exact = gradients(demote(_twin(model)), x, y, loss)
     return {path: float(F.cosine_similarity(g.flatten(), exact[path].flatten(), dim=0)) for path, g in mine.items()}
 
 
@@ -68,7 +74,8 @@ def error_ranks(model: nn.Module, x, y, loss: Callable = F.cross_entropy, kind: 
         if _is_linear_map(module):
             module.register_forward_hook(watch(path))
     loss(model(x), y).backward()
-    return {path: float(kind(_singular_values(e).cpu().numpy())) for path, e in errors.items()}
+    paths = [path for path, _ in model.named_modules() if path in errors]  # errors arrive from the last layer first
+    return {path: float(kind(_singular_values(errors[path]).cpu().numpy())) for path in paths}
 
 
 def _singular_values(matrix):

@@ -65,7 +65,7 @@ def train(
         scheduler: a torch learning-rate scheduler, stepped after each epoch.
         augment: (images uint8 or float, generator) -> images.
         loss: (logits, labels) -> scalar mean.
-        monitor: (model, epoch) -> more columns for the log.
+        monitor: (model, epoch) -> more columns for the log, plain numbers or text.
         certificate: of the rule; by default `linfa.verify` makes one.
         unverified: train although the certificate does not pass.
         progress: show a bar where the output is a terminal.
@@ -76,10 +76,13 @@ def train(
 
     Raises:
         Unverified: if the certificate fails and ``unverified`` is not set.
-        ValueError: if the folder holds a run of another rule, seed or other settings.
-        Diverged: naming the epoch, when the loss is not finite; the last checkpoint stays.
+        ValueError: if the folder holds a run of another rule, seed or other settings, or of more epochs, or if the
+            training images do not fill a batch; the folder stays as it is.
+        Diverged: naming the epoch, when the training or the test loss is not finite; the last checkpoint stays.
     """
     folder = Path(folder)
+    if len(training) < batch_size:
+        raise ValueError(f"{len(training)} training images make no batch of {batch_size}")
     certificate = certificate or linfa.verify(rule)
     if certificate.fingerprint != rule.fingerprint:
         raise Unverified(f"the certificate is for {certificate.rule}, the rule is {rule!r}")
@@ -87,22 +90,26 @@ def train(
         raise Unverified(f"{rule.name} does not pass its own claims (see linfa.verify); pass unverified=True to go on")
     about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "batch_size": batch_size}
     about |= {"data": training.source, "settings": settings or {}}
-    rows = _resume(folder, about, model, optimizer, scheduler)
+    rows = _resume(folder, about, model, optimizer, scheduler, epochs)
     _write(folder / "certificate.json", certificate.to_json())
+    if len(rows) < epochs:
+        (folder / "result.json").unlink(missing_ok=True)  # of a run that was whole with fewer epochs
     bar = _bar(progress, epochs, len(rows), rule.name)
     for epoch in range(len(rows), epochs):
         row = {"epoch": epoch + 1, **_epoch(model, training, optimizer, batch_size, (seed, epoch), augment, loss)}
-        if not math.isfinite(row["train_loss"]):
-            raise Diverged(
-                f"the loss of {rule.name} is {row['train_loss']} in epoch {epoch + 1}; a smaller learning rate?"
-            )
         if scheduler is not None:
             scheduler.step()
         test_loss, test_accuracy = evaluate(model, test, loss)
         row |= {"test_loss": test_loss, "test_accuracy": test_accuracy}
+        for part in ("train", "test"):  # the last step of an epoch shows in the test loss alone
+            if not math.isfinite(row[f"{part}_loss"]):
+                raise Diverged(
+                    f"the {part} loss of {rule.name} is {row[f'{part}_loss']} in epoch {epoch + 1}; a smaller learning "
+                    "rate?"
+                )
         if monitor is not None:
             row |= monitor(model, epoch + 1)
-        rows.append(row)
+        rows.append(json.loads(json.dumps(row)))  # plain numbers alone: a checkpoint with numpy's does not load again
         _save(folder / "checkpoint.pt", {"rows": rows, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
               "scheduler": None if scheduler is None else scheduler.state_dict()})  # fmt: skip
         _log(folder, rows)
@@ -152,12 +159,10 @@ def _epoch(model, images, optimizer, batch_size, seed, augment, loss):
         total += value.detach() * len(y)
         right += (logits.detach().argmax(1) == y).sum()
         seen += len(y)
-    if not seen:
-        raise ValueError(f"{len(images)} training images make no batch of {batch_size}")
     return {"train_loss": float(total) / seen, "train_accuracy": int(right) / seen}
 
 
-def _resume(folder, about, model, optimizer, scheduler) -> list[dict]:
+def _resume(folder, about, model, optimizer, scheduler, epochs) -> list[dict]:
     folder.mkdir(parents=True, exist_ok=True)
     described = folder / "run.json"
     if described.exists():
@@ -176,10 +181,13 @@ def _resume(folder, about, model, optimizer, scheduler) -> list[dict]:
         return []
     device = next(model.parameters()).device
     saved = torch.load(checkpoint, map_location=device, weights_only=True)
+    if len(saved["rows"]) > epochs:
+        raise ValueError(f"{folder} holds a run of {len(saved['rows'])} epochs, more than the {epochs} asked for")
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     if scheduler is not None:
         scheduler.load_state_dict(saved["scheduler"])
+    _log(folder, saved["rows"])  # a run may have been killed between its checkpoint and its log
     return saved["rows"]
 
 

@@ -74,6 +74,7 @@ def batches(
         augment: (normalised images, generator) -> images.
     """
     order = torch.randperm(len(images), generator=generator, device=images.y.device)
-    for index in order[: len(order) // batch_size * batch_size].split(batch_size):
+    for start in range(0, len(order) - batch_size + 1, batch_size):
+        index = order[start : start + batch_size]
         x = images.normalised(index)
         yield (augment(x, generator) if augment else x), images.y[index]

@@ -4,12 +4,14 @@ import csv
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import deep
+import deep.train as training
 import linfa
 from deep.data import Images, flip
 from deep.train import Diverged, Unverified, evaluate, train
@@ -32,7 +34,7 @@ def certificate(rule):
     return CERTIFICATES[rule]
 
 
-def run(folder, images, rule, epochs, seed=0, **kw):
+def run(folder, images, rule, epochs, seed=0, batch_size=16, **kw):
     torch.manual_seed(3)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(64, 8), nn.ReLU(),
@@ -44,7 +46,7 @@ def run(folder, images, rule, epochs, seed=0, **kw):
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8)
     kw.setdefault("certificate", certificate(rule))
     rows = train(
-        model, rule, images, images.subset(20), optimizer, folder, epochs=epochs, batch_size=16, seed=seed,
+        model, rule, images, images.subset(20), optimizer, folder, epochs=epochs, batch_size=batch_size, seed=seed,
         scheduler=scheduler, augment=flip, progress=False, **kw,
     )  # fmt: skip
     return model, rows
@@ -67,7 +69,11 @@ def test_resume_is_bit_equal(tmp_path, images, rule):
     same(whole, resumed)
     assert rows == again
     assert len(rows) == 4
-    assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "parts/log.csv").read_text()
+    for name in ("log.csv", "log.jsonl", "certificate.json", "result.json", "run.json"):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "parts" / name).read_text()
+    a, b = (torch.load(tmp_path / folder / "checkpoint.pt", weights_only=True) for folder in ("whole", "parts"))
+    assert a["optimizer"]["state"]
+    torch.testing.assert_close(a, b, rtol=0, atol=0)  # optimiser and scheduler too
 
 
 def test_a_run_killed_in_an_epoch_goes_on_from_the_last_whole_one(tmp_path, images):
@@ -95,16 +101,19 @@ def test_a_run_killed_in_an_epoch_goes_on_from_the_last_whole_one(tmp_path, imag
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rule": linfa.fa()}, "another rule"),
-        ({"seed": 1}, "another seed"),
-        ({"settings": {"lr": 2}}, "another settings"),
+        ({"rule": linfa.fa()}, "another rule.*rule: bp.* there, fa.* here"),
+        ({"rule": linfa.bp(decay=0.1)}, "another rule.*decay=0.1 here"),
+        ({"seed": 1}, r"another seed \(seed: 0 there, 1 here\)"),
+        ({"settings": {"lr": 2}}, r"another settings \(settings: {} there, {'lr': 2} here\)"),
+        ({"batch_size": 8}, r"another batch_size \(batch_size: 16 there, 8 here\)"),
+        ({"epochs": 1}, "holds a run of 2 epochs, more than the 1 asked for"),
     ],
 )
 def test_resuming_something_else_raises_and_changes_nothing(tmp_path, images, change, message):
-    run(tmp_path, images, linfa.bp(), 1)
+    run(tmp_path, images, linfa.bp(), 2)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(ValueError, match=message):
-        run(tmp_path, images, change.pop("rule", linfa.bp()), 2, **change)
+        run(tmp_path, images, **{"rule": linfa.bp(), "epochs": 3} | change)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -163,11 +172,14 @@ def test_evaluate_by_hand(images):
 def test_a_batch_larger_than_the_data(tmp_path, images):
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with pytest.raises(ValueError, match="make no batch of 100"):
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match="70 training images make no batch of 100"):
         train(
             deep.promote(model, linfa.bp()), linfa.bp(), images, images, optimizer, tmp_path, epochs=1, batch_size=100,
             certificate=certificate(linfa.bp()), progress=False,
         )  # fmt: skip
+    assert not list(tmp_path.iterdir())  # or the folder would refuse the right batch size
+    assert all(map(torch.equal, model.parameters(), before))
 
 
 def test_every_epoch_has_an_order_of_its_own(tmp_path, images):
@@ -183,3 +195,117 @@ def test_every_epoch_has_an_order_of_its_own(tmp_path, images):
     first, second = seen[:4], seen[4:]
     assert first != second
     assert len(seen) == 8
+
+
+def test_a_run_killed_by_its_monitor_goes_on(tmp_path, images):
+    def watch(model, epoch):
+        return {"size": float(model[0].weight.detach().norm())}
+
+    def killer(model, epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return watch(model, epoch)
+
+    rule = linfa.sign_symmetry("brSF")
+    whole, rows = run(tmp_path / "whole", images, rule, 4, monitor=watch)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", images, rule, 4, monitor=killer)
+    assert not (tmp_path / "killed/result.json").exists()
+    resumed, again = run(tmp_path / "killed", images, rule, 4, monitor=watch)
+    same(whole, resumed)
+    assert rows == again
+
+
+def test_a_run_killed_between_checkpoint_and_log_has_its_log_in_the_end(tmp_path, images, monkeypatch):
+    def killer(folder, rows):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_log", killer)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, images, linfa.bp(), 1)
+    rows = run(tmp_path, images, linfa.bp(), 1)[1]
+    assert len(rows) == 1
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == rows
+
+
+def test_a_longer_run_takes_back_the_result_until_it_is_whole(tmp_path, images):
+    def killer(model, epoch):
+        raise KeyboardInterrupt
+
+    run(tmp_path, images, linfa.bp(), 1)
+    assert json.loads((tmp_path / "result.json").read_text())["epochs"] == 1
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, images, linfa.bp(), 2, monitor=killer)
+    assert not (tmp_path / "result.json").exists()
+    run(tmp_path, images, linfa.bp(), 2)
+    result = (tmp_path / "result.json").read_text()
+    assert json.loads(result)["last"]["epoch"] == json.loads(result)["epochs"] == 2
+    run(tmp_path, images, linfa.bp(), 2)
+    assert (tmp_path / "result.json").read_text() == result
+
+
+def test_what_a_monitor_reads_with_numpy_can_be_resumed(tmp_path, images):
+    def monitor(model, epoch):
+        return {"rank": np.float64(1.5) * epoch}
+
+    run(tmp_path, images, linfa.bp(), 1, monitor=monitor)
+    rows = run(tmp_path, images, linfa.bp(), 2, monitor=monitor)[1]
+    assert [row["rank"] for row in rows] == [1.5, 3.0]
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(TypeError, match="Tensor"):
+        run(tmp_path, images, linfa.bp(), 3, monitor=lambda model, epoch: {"rank": torch.ones(())})
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+
+
+def step(folder, images, lr, epochs=1):
+    """Full-batch descent without anything random, so that neither order nor draws matter."""
+    torch.manual_seed(0)
+    model = deep.promote(nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.Tanh(), nn.Linear(6, 3)), linfa.bp())
+    optimizer = torch.optim.SGD(model.parameters(), lr)
+    rows = train(
+        model, linfa.bp(), images, images, optimizer, folder, epochs=epochs, batch_size=len(images), progress=False,
+        certificate=certificate(linfa.bp()),
+    )  # fmt: skip
+    return model, rows
+
+
+def test_an_epoch_is_the_loop_anyone_would_write(tmp_path, images):
+    model, rows = step(tmp_path, images, 0.1, epochs=3)
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.Tanh(), nn.Linear(6, 3))
+    x, y = images.normalised(), images.y
+    for row in rows:
+        out = plain(x)
+        loss = F.cross_entropy(out, y)
+        assert row["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
+        assert row["train_accuracy"] == pytest.approx(float((out.argmax(1) == y).double().mean()))
+        for p, g in zip(plain.parameters(), torch.autograd.grad(loss, list(plain.parameters())), strict=True):
+            p.data -= 0.1 * g
+        with torch.no_grad():
+            assert row["test_loss"] == pytest.approx(float(F.cross_entropy(plain(x), y)), rel=1e-5)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_divergence_in_the_last_step_of_an_epoch_keeps_no_checkpoint_of_it(tmp_path, images):
+    with pytest.raises(Diverged, match=r"the test loss of bp is (nan|inf) in epoch 1"):
+        step(tmp_path, images, 1e38)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_the_scheduler_is_stepped_once_an_epoch(tmp_path, images):
+    run(tmp_path, images, linfa.bp(), 3)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-2 * 0.8**3)
+    assert saved["scheduler"]["last_epoch"] == 3
+
+
+def test_the_default_certificate_is_of_the_rule(tmp_path, images):
+    run(tmp_path, images, linfa.ldfa(3, "hebb"), 1, certificate=None)
+    stored = json.loads((tmp_path / "certificate.json").read_text())
+    assert stored["passed"] is True
+    assert stored["fingerprint"] == linfa.ldfa(3, "hebb").fingerprint
+    assert stored == json.loads(linfa.verify(linfa.ldfa(3, "hebb")).to_json())

@@ -154,6 +154,22 @@ def test_labels_out_of_range(tmp_path, small):
         cifar10(tmp_path / "p", "test", trust=digest(x))
 
 
+@pytest.mark.parametrize(("labels", "coarse", "fine"), [("fine", 19, 100), ("coarse", 20, 99)])
+def test_labels_out_of_range_in_cifar100(tmp_path, small, labels, coarse, fine):
+    x = content(4)[0]
+    write_binary(tmp_path, "test", x, [0, coarse, 1, 2], [0, fine, 1, 2])
+    with pytest.raises(CorruptData, match=f"label {fine if labels == 'fine' else coarse}"):
+        cifar100(tmp_path, "test", labels, trust=digest(x))
+    assert len(cifar100(tmp_path, "test", "coarse" if labels == "fine" else "fine", trust=digest(x))) == 4
+
+
+def test_missing_entries_of_a_python_file_are_named(tmp_path, small):
+    x, y = content(4)
+    write_python(tmp_path, "test", data=x, fine_labels=y.tolist())
+    with pytest.raises(CorruptData, match="coarse_labels"):
+        cifar100(tmp_path, "test", "coarse", trust=digest(x))
+
+
 def test_what_is_missing_is_named(binary):
     folder, _, _ = binary
     with pytest.raises(FileNotFoundError, match="there is no folder"):

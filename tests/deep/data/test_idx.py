@@ -1,7 +1,9 @@
 """IDX files, and the subset that ships with the package."""
 
 import gzip
+import hashlib
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,3 +88,38 @@ def test_shipped_subset_is_checked(monkeypatch):
     monkeypatch.setattr(fashion, "KNOWN", {})
     with pytest.raises(UnknownData, match="SHA-256"):
         fashion_mnist_subset("test")
+
+
+def test_known_images_and_trusted_ones(folder):
+    path, x, _ = folder
+    digest = hashlib.sha256(x.astype(np.uint8).tobytes()).hexdigest()
+    assert mnist(path, name="MNIST", known={digest: "five of them"}).source == "five of them"
+    with pytest.raises(UnknownData, match=digest):
+        mnist(path, known={})
+    with pytest.raises(UnknownData, match=digest):
+        mnist(path, known={}, trust=digest[:-1])
+    assert "unofficial copy" in mnist(path, known={}, trust=digest).source
+
+
+def test_splits_have_files_and_names_have_statistics(folder):
+    path = folder[0]
+    with pytest.raises(FileNotFoundError, match="t10k-images"):
+        mnist(path, "test")
+    for kind in ("images-idx3", "labels-idx1"):
+        old = next(path.glob(f"train-{kind}-ubyte*"))
+        old.rename(path / old.name.replace("train", "t10k"))
+    assert len(mnist(path, "test")) == 5
+    assert mnist(path, "test", "MNIST").mean == (0.1307,)
+    with pytest.raises(ValueError, match="'train' or 'test'"):
+        mnist(path, "t10k")
+
+
+def test_shipped_subset_is_the_beginning_of_the_official_set():
+    shard = Path(__file__).parents[3].parent / "shared" / "data" / "fashion_mnist.npz"
+    if not shard.exists():
+        pytest.skip("needs the image shards beside the checkout")
+    with np.load(shard) as official:
+        for split, count in (("train", 5000), ("test", 1000)):
+            images = fashion_mnist_subset(split)
+            np.testing.assert_array_equal(images.x[:, 0], official[f"x_{split}"][:count])
+            np.testing.assert_array_equal(images.y, official[f"y_{split}"][:count])

@@ -87,3 +87,53 @@ def test_rotate():
 def test_constant_images_stay_constant_inside():
     x = torch.ones(5, 2, 32, 32)
     assert (rotate(x, generator(), 10.0)[:, :, 8:24, 8:24] - 1).abs().max() < 1e-5
+
+
+def test_batches_of_one_show_the_whole_set(images):
+    pairs = list(batches(images, 1, generator()))
+    assert sorted(int(y) for _, y in pairs) == list(range(23))
+    assert [int(y) for _, y in pairs] != list(range(23))
+    assert not list(batches(images, 24, generator()))
+
+
+def test_augmentation_sees_normalised_batches_and_draws_from_the_generator(images):
+    g, seen = generator(2), []
+
+    def augment(x, given):
+        assert given is g
+        seen.append(x.clone())
+        return x + 1
+
+    for (x, y), before in zip(batches(images, 5, g, augment), seen, strict=False):
+        torch.testing.assert_close(before, images.normalised(y))
+        torch.testing.assert_close(x, before + 1)
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_normalising_leaves_the_images_alone(images, dtype):
+    mine = Images(images.x.to(dtype), images.y, 23, images.mean, images.std, "random")
+    out = mine.normalised()
+    assert out.dtype == torch.float32
+    assert torch.equal(mine.x, images.x.to(dtype))
+
+
+@pytest.mark.parametrize("augment", [flip, shift_crop, rotate])
+def test_augmentation_draws_from_its_generator_alone(images, augment):
+    x = images.x.float()
+    before, kept = torch.get_rng_state(), x.clone()
+    first, again, other = augment(x, generator(1)), augment(x, generator(1)), augment(x, generator(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(x, kept)
+    assert first.shape == x.shape
+
+
+def test_images_that_are_not_square():
+    x = torch.rand(12, 2, 5, 9, generator=generator()) + 1
+    for a, b in zip(x.numpy(), flip(x, generator(1)).numpy(), strict=True):
+        assert np.array_equal(b, a) or np.array_equal(b, a[:, :, ::-1])
+    for a, b in zip(x.numpy(), shift_crop(x, generator(1), padding=3).numpy(), strict=True):
+        padded = np.pad(a, ((0, 0), (3, 3), (3, 3)))
+        assert any(np.array_equal(padded[:, i : i + 5, j : j + 9], b) for i in range(7) for j in range(7))

@@ -21,7 +21,7 @@ from deep.train import train
 from linfa import plot
 from linfa.rules import named
 from linfa.theory import ZeroInitFA
-from linfa.theory.final_map import final_loss
+from linfa.theory.dimension.final_map import final_loss
 
 INPUTS, HIDDEN = 20, 20
 PLASTICITIES = ("fixed", "kolen-pollack", "oja", "hebb", "normative")

@@ -10,13 +10,16 @@ the invariant of feedback alignment, depth 2
 """
 
 import importlib
+import pkgutil
 from collections.abc import Callable
-
-_NAMES = ("bp_balance", "fa_invariant", "final_map", "kolen_pollack_decay", "saxe_mode", "zero_init_fa")
 
 __all__ = ["named"]
 
 
 def named() -> dict[str, Callable]:
     """Every derivation by name, a function that proves it and returns a `derivations.proof.Derivation`."""
-    return {name: importlib.import_module(f"derivations.{name}").derivation for name in _NAMES}
+    files = (importlib.import_module(f"derivations.{found.name}") for found in pkgutil.iter_modules(__path__)
+             if found.name != "__main__")  # fmt: skip
+    return {
+        file.__name__.removeprefix("derivations."): file.derivation for file in files if hasattr(file, "derivation")
+    }

@@ -8,7 +8,7 @@ import sympy as sp
 import linfa
 from derivations import words
 from derivations.proof import Derivation, Step, equal, given
-from linfa.theory.final_map import final_loss, final_map
+from linfa.theory.dimension.final_map import final_loss, final_map
 
 
 def _rational(rng, rows, columns):
@@ -87,9 +87,9 @@ def derivation(n: int = 4, k: int = 3, m: int = 3, rank: int = 2, seed: int = 0)
     steps.append(equal("so that the loss in the end is", loss, (left * left.T).trace() / 2, "L"))
     arrays = _floats(cross), _floats(Q * P), _floats(second)
     gap = np.abs(final_map(*arrays) - _floats(closed)).max() / np.abs(_floats(closed)).max()
-    steps.append(Step("linfa.theory.final_map.final_map is this map", "to 1e-9 relative", bool(gap < 1e-9)))
+    steps.append(Step("linfa.theory.dimension.final_map.final_map is this map", "to 1e-9 relative", bool(gap < 1e-9)))
     gap = abs(final_loss(*arrays) - float(loss)) / float(loss) if loss else final_loss(*arrays)
-    steps.append(Step("linfa.theory.final_map.final_loss is this loss", "to 1e-9 relative", bool(gap < 1e-9)))
+    steps.append(Step("linfa.theory.dimension.final_map.final_loss is this loss", "to 1e-9 relative", bool(gap < 1e-9)))
     return Derivation(
         "the end of feedback alignment from W_1 = 0",
         ("two layers, W_1(0) = 0, any W_2(0)", "fixed B = Q P of full rank r, R of rank r", "the flow comes to rest"),

@@ -7,7 +7,7 @@ from derivations import words
 from derivations.proof import Derivation, equal, given
 from linfa.simulate import advance
 from linfa.theory import invariants
-from linfa.theory.kolen_pollack import kp_gap
+from linfa.theory.learned.kolen_pollack import kp_gap
 
 
 def derivation(depth: int = 2, rule=None) -> Derivation:
@@ -31,7 +31,9 @@ def derivation(depth: int = 2, rule=None) -> Derivation:
         )
     t, gap, eta = sp.Symbol("t"), sp.Symbol("D_0"), sp.Symbol("eta", positive=True)
     closed = kp_gap(t, decay, gap)
-    steps.append(equal("linfa.theory.kolen_pollack.kp_gap solves this", sp.diff(closed, t), -decay * closed, "Ddot"))
+    steps.append(
+        equal("linfa.theory.learned.kolen_pollack.kp_gap solves this", sp.diff(closed, t), -decay * closed, "Ddot")
+    )
     steps.append(equal("and starts at D(0)", closed.subs(t, 0), gap, "D(0)"))
     after = invariants.kolen_pollack(equations.rule, advance(equations.state, equations.velocity, eta))
     for D, moved in zip(distances, after, strict=True):

@@ -5,7 +5,7 @@ import sympy as sp
 import linfa
 from derivations import words
 from derivations.proof import Derivation, equal, given, nothing_left
-from linfa.theory.saxe import SaxeMode, bp_mode
+from linfa.theory.backprop.saxe import SaxeMode, bp_mode
 
 
 def derivation() -> Derivation:
@@ -47,7 +47,9 @@ def derivation() -> Derivation:
     steps.append(equal("u = w_1 w_2 with w_1 = w_2: u'", change(w1 * w2).subs(balanced), 2 * u * (s - u), "udot"))
     t, u0 = sp.symbols("t u_0", positive=True)
     closed = bp_mode(t, s, u0)
-    steps.append(equal("linfa.theory.saxe.bp_mode solves this", sp.diff(closed, t), 2 * closed * (s - closed), "udot"))
+    steps.append(
+        equal("linfa.theory.backprop.saxe.bp_mode solves this", sp.diff(closed, t), 2 * closed * (s - closed), "udot")
+    )
     steps.append(equal("and starts at u_0", closed.subs(t, 0), u0, "u(0)"))
     usual = s * sp.exp(2 * s * t) / (sp.exp(2 * s * t) - 1 + s / u0)
     steps.append(equal("in the usual form", closed, usual))

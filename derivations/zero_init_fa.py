@@ -6,8 +6,8 @@ import linfa
 from derivations import words
 from derivations.proof import Derivation, equal, given, nothing_left
 from linfa.simulate import advance
+from linfa.theory.alignment.zero_init_fa import ZeroInitFA, amplitude, gain, timescale
 from linfa.theory.special import phi3
-from linfa.theory.zero_init_fa import ZeroInitFA, amplitude, gain, timescale
 
 
 def derivation() -> Derivation:
@@ -53,7 +53,9 @@ def derivation() -> Derivation:
     steps.append(equal("a a' = s g': from zero, g = a^2/(2s)", a * da, s * dg, "a*adot"))
     steps.append(equal("so that a'", da.subs(g, a**2 / (2 * s)), s - a**3 / 2, "adot"))
     A, G, T = amplitude(s, x), gain(s, x), timescale(s)
-    steps.append(equal("amplitude and gain of linfa.theory.zero_init_fa are on that curve", G, A**2 / (2 * s), "g"))
+    steps.append(
+        equal("amplitude and gain of linfa.theory.alignment.zero_init_fa are on that curve", G, A**2 / (2 * s), "g")
+    )
     steps.append(equal("their product, the learned part of a mode", A * G, x**3, "a*g"))
     slope = (s - A**3 / 2) / sp.diff(A, x)
     steps.append(equal("x' from a'", slope, (1 - x**3) / T, "xdot"))

@@ -119,10 +119,9 @@ def velocity(rule, state: State, batch: Batch) -> State:
     activities, errors = signals(rule, state, batch)
     decay = rule.decay
     gradients = [errors[cut] @ T(activities[cut - 1]) for cut in range(1, len(state.weights) + 1)]
-    weights = tuple(
-        _decayed(-rule.geometry.direction(rule.parameterisation.pull(W, G)), decay, W)
-        for W, G in zip(state.weights, gradients, strict=True)
-    )
+    pulled = tuple(rule.parameterisation.pull(W, G) for W, G in zip(state.weights, gradients, strict=True))
+    directions = rule.geometry.directions(pulled)
+    weights = tuple(_decayed(-D, decay, W) for W, D in zip(state.weights, directions, strict=True))
     feedback = []
     for edge, stored in _pairs(rule, state):
         moments = _moments(rule, edge, state, activities, errors, gradients, batch)

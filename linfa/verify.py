@@ -118,8 +118,8 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certifica
         promoted = importlib.util.find_spec("torch") is not None
     checks: list[Check] = []
     for claim in rule.claims:
-        checks.extend(_symbolic(claim, rule))
-        checks.extend(_simulated(claim, rule, seed))
+        checks.extend(symbolic(claim, rule))
+        checks.extend(simulated(claim, rule, seed))
     if promoted:
         from deep.bridge import checks as bridge
 
@@ -162,18 +162,18 @@ def problem(rule: Rule, depth: int, seed: int) -> tuple[Task, Network]:
 
 
 @functools.singledispatch
-def _symbolic(claim: Claim, rule: Rule) -> Iterator[Check]:
+def symbolic(claim: Claim, rule: Rule) -> Iterator[Check]:
     """Checks of a claim by algebra; most claims have none."""
     yield from ()
 
 
 @functools.singledispatch
-def _simulated(claim: Claim, rule: Rule, seed: int) -> Iterator[Check]:
+def simulated(claim: Claim, rule: Rule, seed: int) -> Iterator[Check]:
     """Checks of a claim by simulation."""
     raise TypeError(f"no check is known for a claim of type {type(claim).__name__}")
 
 
-@_symbolic.register
+@symbolic.register
 def _(claim: Conserved, rule):
     from linfa.symbolic import derive
 
@@ -183,7 +183,7 @@ def _(claim: Conserved, rule):
         yield Check(str(claim), "symbolic", error, 0.0, f"depth {depth}, {'proved' if proof else str(proof)}")
 
 
-@_symbolic.register
+@symbolic.register
 def _(claim: ClosedForm, rule):
     from linfa import theory
     from linfa.symbolic import derive
@@ -195,7 +195,7 @@ def _(claim: ClosedForm, rule):
         yield Check(str(claim), "symbolic", math.inf if left else 0.0, 0.0, detail)
 
 
-@_simulated.register
+@simulated.register
 def _(claim: Conserved, rule, seed):
     worst, decay = 0.0, claim.rate * rule.decay
     for depth in depths(rule):
@@ -207,7 +207,7 @@ def _(claim: Conserved, rule, seed):
     yield Check(str(claim), "simulated", worst, 1e-8, f"flow at depths {depths(rule)}")
 
 
-@_simulated.register
+@simulated.register
 def _(claim: Homogeneous, rule, seed):
     worst = 0.0
     for depth in depths(rule):
@@ -230,7 +230,7 @@ def _with_error(task, state, factor):
     return Task(task.Sxx, Syx, W @ task.Sxx @ W.T + factor * (gap @ W.T + W @ gap.T) + factor**2 * noise)
 
 
-@_simulated.register
+@simulated.register
 def _(claim: ErrorRank, rule, seed):
     worst = 0.0
     for depth in depths(rule):
@@ -245,7 +245,7 @@ def _(claim: ErrorRank, rule, seed):
     yield Check(str(claim), "simulated", worst, 1e-12, "first singular value beyond the rank")
 
 
-@_simulated.register
+@simulated.register
 def _(claim: Order, rule, seed):
     """Fit the order from the error at a fixed time, with the step halved twice."""
     task, network = problem(rule, 2, seed)
@@ -257,7 +257,7 @@ def _(claim: Order, rule, seed):
     yield Check(str(claim), "simulated", abs(order - claim.order), 0.1, f"observed order {order:.3f}")
 
 
-@_simulated.register
+@simulated.register
 def _(claim: ClosedForm, rule, seed):
     from linfa import theory
 

@@ -23,7 +23,7 @@ from linfa.rules.feedback import (
     Transpose,
     UnitSign,
 )
-from linfa.rules.geometry import Euclidean, Geometry
+from linfa.rules.geometry import Euclidean, Geometry, LayerRates
 from linfa.rules.parameterisation import Full, Parameterisation
 from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Normative, Oja, Plasticity
 from linfa.rules.route import Direct, Layerwise, Route
@@ -31,8 +31,8 @@ from linfa.rules.rule import CompositionError, Rule
 
 __all__ = [
     "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense", "Direct", "Edge", "ErrorRank", "Euclidean",
-    "Feedback", "Fixed", "FixedSign", "Full", "Geometry", "Hebb", "Homogeneous", "KolenPollack", "Layerwise", "LowRank",
-    "Moments", "Normative", "Oja", "Order", "Parameterisation", "Plasticity", "RandomFactors", "RedrawnSign", "Route",
-    "Rule", "SVDFactors", "Sign", "Transpose", "UnitSign", "bp", "dfa", "fa", "kolen_pollack", "ldfa", "named",
-    "sign_symmetry",
+    "Feedback", "Fixed", "FixedSign", "Full", "Geometry", "Hebb", "Homogeneous", "KolenPollack", "LayerRates",
+    "Layerwise", "LowRank", "Moments", "Normative", "Oja", "Order", "Parameterisation", "Plasticity",
+    "RandomFactors", "RedrawnSign", "Route", "Rule", "SVDFactors", "Sign", "Transpose", "UnitSign", "bp", "dfa",
+    "fa", "kolen_pollack", "ldfa", "named", "sign_symmetry",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ import functools
 import hashlib
 from dataclasses import dataclass, field
 
-from linfa.rules.claims import Claim, Conserved, ErrorRank, Homogeneous, Order
+from linfa.rules.claims import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order
 from linfa.rules.feedback import Feedback, LowRank
 from linfa.rules.geometry import Euclidean, Geometry
 from linfa.rules.parameterisation import Full, Parameterisation
@@ -71,7 +71,9 @@ class Rule:
 
     @functools.cached_property
     def claims(self) -> tuple[Claim, ...]:
-        """What the rule says of itself, put together from its parts."""
+        """What the rule says of itself, put together from its parts, and the closed forms that speak of it."""
+        from linfa import theory  # which knows the rules
+
         claims: list[Claim] = [Order()] if self.feedback.continuous else []
         if self.feedback.bound is None:
             claims.append(Homogeneous())
@@ -79,7 +81,7 @@ class Rule:
                 claims.extend(self.plasticity.claims(self))
             if isinstance(self.feedback, LowRank):
                 claims.append(ErrorRank(self.feedback.rank))
-        return tuple(claims)
+        return (*claims, *map(ClosedForm, theory.about(self)))
 
     def conserved(self) -> tuple[Conserved, ...]:
         """The claimed conserved quantities."""

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+__all__ = ["AssumptionError", "Setup", "Theory"]
+
 
 class AssumptionError(ValueError):
     """An assumption of a theory is violated; the text names it and says by how much."""
@@ -106,14 +108,14 @@ class Theory(abc.ABC):
     def observed(self, trajectory):
         """The predicted quantity as the trajectory has it, in the shape of `predict`."""
 
-    @abc.abstractmethod
     def error(self, trajectory) -> float:
         """Largest relative error of the closed form against a simulated flow from the same start."""
+        return relative_error(self.predict(trajectory.times), self.observed(trajectory))
 
     @classmethod
-    @abc.abstractmethod
     def residuals(cls, equations) -> tuple:
-        """What is left of the mode equations ``linfa.derive(rule, 2).modes()`` under the closed form: zeros."""
+        """What is left of the mode equations of ``linfa.derive(rule, 2)`` under the closed form: zeros; () for none."""
+        return ()
 
     def discrete(self, lr: float, steps: int) -> Any:
         """The predicted quantity after 0 .. steps steps of descent; None unless exact in discrete time."""

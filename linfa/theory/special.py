@@ -7,6 +7,8 @@ from linfa.theory.scalar import arctan, log1p, number, sqrt
 # Beyond this argument 1 - x is below the spacing of floating-point numbers and its leading term is exact.
 _TAIL = 14.0
 
+__all__ = ["phi3", "phi3_complement", "phi3_inverse"]
+
 
 def phi3(x):
     """Phi_3(x) = int_0^x du / (1 - u^3), the time in which x' = 1 - x^3 takes 0 to x.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
-from linfa.rules.claims import ClosedForm, Conserved
+from linfa.rules.claims import Conserved
 from linfa.rules.plasticity.base import Plasticity
 from linfa.theory import invariants
 
@@ -23,8 +23,7 @@ class Fixed(Plasticity):
         if not rule.feedback.reads_weight:
             if rule.decay:
                 return ()
-            at_zero = (ClosedForm("ZeroInitFA"), ClosedForm("FinalMap")) if rule.route.edges(2) else ()
-            return (Conserved(invariants.feedback_alignment, 2), *at_zero)
+            return (Conserved(invariants.feedback_alignment, 2),)
         if not rule.feedback.names:
-            return (Conserved(invariants.balance, 2), *(() if rule.decay else (ClosedForm("SaxeMode"),)))
+            return (Conserved(invariants.balance, 2),)
         return ()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from linfa.algebra import T
-from linfa.rules.claims import ClosedForm, Conserved
+from linfa.rules.claims import Conserved
 from linfa.rules.plasticity.base import Plasticity
 from linfa.theory import invariants
 
@@ -32,5 +32,5 @@ class KolenPollack(Plasticity):
     def claims(self, rule):
         tied = ()
         if rule.route.single_layer:
-            tied = (Conserved(invariants.kolen_pollack, 1), ClosedForm("KolenPollackDecay"))
+            tied = (Conserved(invariants.kolen_pollack, 1),)
         return (*tied, Conserved(invariants.activity_balance, 2))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from linfa.algebra import T
-from linfa.rules.claims import ClosedForm, Conserved
+from linfa.rules.claims import Conserved
 from linfa.rules.plasticity.base import Plasticity
 from linfa.theory import invariants
 
@@ -30,5 +30,4 @@ class Normative(Plasticity):
         return (True, True)
 
     def claims(self, rule):
-        limit = () if rule.decay else (ClosedForm("EckartYoung"),)
-        return (Conserved(invariants.factor_balance, 2), *limit)
+        return (Conserved(invariants.factor_balance, 2),)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import linfa
 from linfa.theory import AssumptionError
-from linfa.theory.eckart_young import EckartYoung, best_feedback, best_mismatch
+from linfa.theory.dimension.eckart_young import EckartYoung, best_feedback, best_mismatch
 
 
 @given(seed=st.integers(0, 10**6), rank=st.integers(1, 3))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import linfa
 from linfa.theory import examples
-from linfa.theory.final_map import FinalMap, final_loss, final_map
+from linfa.theory.dimension.final_map import FinalMap, final_loss, final_map
 
 SEEDS = st.integers(0, 10**6)
 

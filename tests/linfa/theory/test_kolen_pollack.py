@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import linfa
-from linfa.theory.kolen_pollack import KolenPollackDecay
+from linfa.theory.learned.kolen_pollack import KolenPollackDecay
 
 
 @given(

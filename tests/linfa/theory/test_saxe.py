@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import linfa
-from linfa.theory.saxe import SaxeMode, bp_mode
+from linfa.theory.backprop.saxe import SaxeMode, bp_mode
 
 POSITIVE = st.floats(0.05, 3.0)
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import linfa
 from linfa.simulate import Diverged
+from linfa.theory.alignment.zero_init_fa import LARGEST_STEP, ZeroInitFA
 from linfa.theory.base import relative_error
-from linfa.theory.zero_init_fa import LARGEST_STEP, ZeroInitFA
 
 SIZES = st.integers(1, 5)
 DRAWN = {

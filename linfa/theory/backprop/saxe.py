@@ -8,10 +8,14 @@ import numpy as np
 
 from linfa.algebra import is_symbolic
 from linfa.network import Network
+from linfa.rules import bp
 from linfa.rules.feedback import Transpose
 from linfa.theory import assumptions, examples
-from linfa.theory.base import AssumptionError, Setup, Theory, relative_error
+from linfa.theory.base import AssumptionError, Setup, Theory
+from linfa.theory.result import of_flow
 from linfa.theory.scalar import exp, expm1
+
+__all__ = ["SaxeMode", "bp_mode"]
 
 
 def bp_mode(t, s, u0):
@@ -109,9 +113,6 @@ class SaxeMode(Theory):
     def observed(self, trajectory):
         return trajectory.map
 
-    def error(self, trajectory):
-        return relative_error(self.predict(trajectory.times), self.observed(trajectory))
-
     @classmethod
     def residuals(cls, equations):
         """w_l' minus the right-hand sides at w_1 = w_2 = sqrt(u(t))."""
@@ -133,3 +134,6 @@ class SaxeMode(Theory):
         strengths = rng.uniform(0.01, 0.3, min(n, m))
         network = Network.aligned(task, [hidden], strengths, seed=seed)
         return Setup(task, network, np.linspace(0, 6, 25), ((),))
+
+
+RESULTS = (of_flow("A1", SaxeMode, bp()),)

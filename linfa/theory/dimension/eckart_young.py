@@ -10,8 +10,10 @@ from linfa.network import Network
 from linfa.rules.plasticity import Normative
 from linfa.task import Task
 from linfa.theory import assumptions, examples
+from linfa.theory.backprop.saxe import bp_mode
 from linfa.theory.base import AssumptionError, Setup, Theory, relative_error
-from linfa.theory.saxe import bp_mode
+
+__all__ = ["EckartYoung", "best_feedback", "best_mismatch"]
 
 
 def best_feedback(W, rank: int) -> np.ndarray:

@@ -7,9 +7,13 @@ import numpy as np
 
 from linfa.algebra import product
 from linfa.network import Network
+from linfa.rules import fa, ldfa
 from linfa.task import Task
 from linfa.theory import assumptions, examples
 from linfa.theory.base import AssumptionError, Setup, Theory, relative_error
+from linfa.theory.result import of_flow
+
+__all__ = ["FinalMap", "final_loss", "final_map"]
 
 
 def _whitened(Syx, B, Sxx):
@@ -144,3 +148,6 @@ class FinalMap(Theory):
         task = Task.teacher(weight, Sxx, noise=0.2 * (rng.random() < 0.5))
         network = Network((np.zeros((k, n)), 0.2 / np.sqrt(k) * rng.standard_normal((m, k))))
         return Setup(task, network, np.linspace(0, 120, 7), examples.feedback(rule, rng, (n, k, m)))
+
+
+RESULTS = (of_flow("D2", FinalMap, fa(), ldfa(2, "fixed")),)

@@ -6,11 +6,15 @@ from typing import ClassVar, final
 import numpy as np
 
 from linfa.network import Network
+from linfa.rules import kolen_pollack, ldfa
 from linfa.rules.plasticity import KolenPollack
 from linfa.task import Task
 from linfa.theory import assumptions, examples, invariants
-from linfa.theory.base import AssumptionError, Setup, Theory, relative_error
+from linfa.theory.base import AssumptionError, Setup, Theory
+from linfa.theory.result import of_descent, of_flow
 from linfa.theory.scalar import exp
+
+__all__ = ["KolenPollackDecay", "kp_gap"]
 
 
 def kp_gap(t, decay, gap):
@@ -79,9 +83,6 @@ class KolenPollackDecay(Theory):
     def observed(self, trajectory):
         return invariants.kolen_pollack(trajectory.rule, trajectory.states)
 
-    def error(self, trajectory):
-        return relative_error(self.predict(trajectory.times), self.observed(trajectory))
-
     @classmethod
     def residuals(cls, equations):
         """d/dt (b_l - w_(l+1)) minus that of the closed form, with the stored feedback put in terms of it."""
@@ -111,3 +112,9 @@ class KolenPollackDecay(Theory):
         # Half the usual size: descent with a learning rate of 0.1 stays finite.
         feedback = tuple(tuple(0.5 * B for B in stored) for stored in examples.feedback(rule, rng, widths))
         return Setup(task, network, np.linspace(0, 6, 25), feedback)
+
+
+RESULTS = (
+    of_flow("E4", KolenPollackDecay, kolen_pollack(), ldfa(2, "kolen-pollack")),
+    of_descent("E4d", KolenPollackDecay, kolen_pollack(), ldfa(2, "kolen-pollack")),
+)

@@ -1,0 +1,1 @@
+"""Feedback alignment: fixed feedback of any kind, in two layers."""

@@ -1,0 +1,1 @@
+"""Backpropagation, the reference: closed forms of its flow."""

@@ -1,0 +1,1 @@
+"""Feedback alignment in more than two layers."""

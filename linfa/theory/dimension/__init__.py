@@ -1,0 +1,1 @@
+"""The dimension of the error: low-dimensional feedback, fixed or learned."""

@@ -1,0 +1,1 @@
+"""Feedback that learns, weights that decay, targets and inputs that teach."""

@@ -1,0 +1,1 @@
+"""Limits of many units and many samples, with their finite-size laws."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from linfa.algebra import T
 from linfa.rules.edge import Moments
+from linfa.rules.route import Carrier
 from linfa.task import Batch
 
 
@@ -31,10 +32,12 @@ class Signals(NamedTuple):
     Args:
         activities: h_0 .. h_L, (..., n_l, N).
         errors: by cut l = 1 .. L, the teaching signal delta_l (..., n_l, N); on cut L it is dLoss/dy.
+        carried: by the cut of each edge, the signal that went into it (..., n_e, N).
     """
 
     activities: tuple
     errors: dict[int, Any]
+    carried: dict[int, Any]
 
 
 def start(rule, network, seed: int = 0) -> State:
@@ -86,20 +89,23 @@ def redraw(rule, state: State, rng: np.random.Generator) -> State:
 def signals(rule, state: State, batch: Batch) -> Signals:
     """Activities and teaching signals of the quadratic loss 1/2 E|W_L .. W_1 x - y|^2."""
     matrices = tuple(map(rule.parameterisation.matrix, state.weights))
-    depth = len(matrices)
     activities = [batch.X]
     for W in matrices:
         activities.append(W @ activities[-1])
-    edges = {edge.activity: (edge, stored) for edge, stored in _pairs(rule, state)}
-    errors = {depth: activities[-1] - batch.Y}
-    for cut in range(depth - 1, 0, -1):
-        W = matrices[cut]
-        if cut in edges:
-            edge, stored = edges[cut]
-            errors[cut] = rule.feedback.carry(stored, W if edge.single_layer else None, errors[edge.source])
-        else:
-            errors[cut] = T(W) @ errors[cut + 1]
-    return Signals(tuple(activities), errors)
+    carriers = [_carrier(rule.feedback, edge, stored, matrices) for edge, stored in _pairs(rule, state)]
+    errors, carried = rule.route.teach(carriers, matrices, activities, batch.Y)
+    return Signals(tuple(activities), errors, carried)
+
+
+def _carrier(feedback, edge, stored, matrices):
+    W = matrices[edge.activity] if edge.single_layer else None
+
+    def back(signal):
+        for factor in feedback.factors(stored, W):
+            signal = T(factor) @ signal
+        return signal
+
+    return Carrier(edge, lambda signal: feedback.carry(stored, W, signal), back)
 
 
 def _pairs(rule, state):
@@ -116,7 +122,7 @@ def velocity(rule, state: State, batch: Batch) -> State:
     >>> [w.shape for w in v.weights], float(abs(v.weights[1]).max())
     ([(3, 2), (2, 3)], 0.0)
     """
-    activities, errors = signals(rule, state, batch)
+    activities, errors, carried = signals(rule, state, batch)
     decay = rule.decay
     gradients = [errors[cut] @ T(activities[cut - 1]) for cut in range(1, len(state.weights) + 1)]
     pulled = tuple(rule.parameterisation.pull(W, G) for W, G in zip(state.weights, gradients, strict=True))
@@ -124,7 +130,7 @@ def velocity(rule, state: State, batch: Batch) -> State:
     weights = tuple(_decayed(-D, decay, W) for W, D in zip(state.weights, directions, strict=True))
     feedback = []
     for edge, stored in _pairs(rule, state):
-        moments = _moments(rule, edge, state, activities, errors, gradients, batch)
+        moments = _moments(rule, edge, state, activities[edge.activity], carried[edge.activity], batch)
         moves = rule.plasticity.velocity(stored, moments)
         feedback.append(
             tuple(0 * B if dB is None else _decayed(dB, decay, B) for B, dB in zip(stored, moves, strict=True))
@@ -136,15 +142,15 @@ def _decayed(v, decay, W):
     return v - decay * W if decay else v
 
 
-def _moments(rule, edge, state, activities, errors, gradients, batch):
-    reads, error = rule.plasticity.reads, errors[edge.source]
+def _moments(rule, edge, state, activity, carried, batch):
+    reads = rule.plasticity.reads
     G = C = W = None
     if "G" in reads:
-        G = gradients[edge.activity] if edge.single_layer else error @ T(activities[edge.activity])
+        G = carried @ T(activity)
     if "C" in reads:
-        C = error @ T(error)
+        C = carried @ T(carried)
         if batch.one is not None:
-            mean = error @ batch.one
+            mean = carried @ batch.one
             C = C - mean @ T(mean)
     if "W" in reads:
         W = rule.parameterisation.matrix(state.weights[edge.activity])

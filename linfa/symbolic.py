@@ -16,6 +16,7 @@ from linfa.rules import Conserved, Rule
 from linfa.task import Batch
 
 EPSILON = sp.Symbol("epsilon")
+SYMMETRIC = ("S_xx", "S_yy", "S_ee")
 DECAY = sp.Symbol("lambda", positive=True)
 
 
@@ -86,22 +87,31 @@ class Equations:
     @functools.cached_property
     def residual_definition(self) -> sp.MatrixExpr:
         """Syx - W_L .. W_1 Sxx."""
-        n, m = self.residual.shape[1], self.residual.shape[0]
-        Sxx, Syx = sp.MatrixSymbol("S_xx", n, n), sp.MatrixSymbol("S_yx", m, n)
-        return Syx - sp.MatMul(*reversed(self.state.weights), Sxx)
+        return self.moments["S_yx"] - sp.MatMul(*reversed(self.state.weights), self.moments["S_xx"])
+
+    @functools.cached_property
+    def moments(self) -> dict[str, sp.MatrixSymbol]:
+        """The symbols of the second moments by name: S_xx, S_yx, S_yy, and S_ee of the output error."""
+        m, n = self.residual.shape
+        sizes = {"S_xx": (n, n), "S_yx": (m, n), "S_yy": (m, m), "S_ee": (m, m)}
+        return {name: sp.MatrixSymbol(name, *size) for name, size in sizes.items()}
 
     @functools.cached_property
     def velocity(self) -> State:
         """Right-hand sides, with the moments of the data in place of its columns."""
         state, batch = symbols(self.rule, self.depth)
         v = velocity(self.rule, state, batch)
-        X, E, (m, n) = batch.X, self.residual, self.residual.shape
+        X, Y, E = batch.X, batch.Y, self.residual
         error = (sp.MatMul(*reversed(state.weights), X) - batch.Y).doit()
         back = sp.transpose(error).doit()
-        Sxx, See = sp.MatrixSymbol("S_xx", n, n), sp.MatrixSymbol("S_ee", m, m)
-        clean = functools.partial(
-            _moments, table={(error, X.T): -E, (X, back): -E.T, (error, back): See, (X, X.T): Sxx}
-        )
+        Sxx, Syx, Syy, See = self.moments.values()
+        table = {(error, X.T): -E, (X, back): -E.T, (error, back): See, (X, X.T): Sxx}
+        table |= {(Y, X.T): Syx, (X, Y.T): Syx.T, (Y, Y.T): Syy}
+
+        def clean(v):
+            v = _moments(v, table)
+            return v if v.free_symbols.isdisjoint({X, Y}) else _moments(sp.expand(v), table)
+
         return State(tuple(map(clean, v.weights)), tuple(tuple(map(clean, stored)) for stored in v.feedback))
 
     @functools.cached_property
@@ -266,7 +276,7 @@ def _words(x, transposed):
     if isinstance(x, Normalised):
         return sp.Symbol(f"normalised({x.args[0]})", commutative=False)
     if isinstance(x, sp.MatrixSymbol):
-        return sp.Symbol(x.name + "^T" * transposed, commutative=False)
+        return sp.Symbol(x.name + "^T" * (transposed and x.name not in SYMMETRIC), commutative=False)
     if isinstance(x, sp.Expr) and not isinstance(x, sp.MatrixExpr):
         return x
     text = f"({sp.transpose(x).doit() if transposed else x})"

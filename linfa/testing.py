@@ -308,21 +308,24 @@ def law_batch(problem: Problem):
 
 @_law(_unclamped)
 def law_symbolic(problem: Problem):
-    """The printed equations, evaluated on numbers, are the vector field (a clamp has no symbolic form)."""
+    """The printed equations, evaluated on numbers, are the vector field (a clamp has no symbolic form).
+
+    A covariance of signals other than the output error is printed by its moments, for data without means.
+    """
     import sympy
 
     from linfa.symbolic import DECAY, derive
 
     rule, task, state = problem.rule, problem.task, problem.generic
     equations = derive(rule, problem.depth)
-    gap = task.Syx - observe.total_map(state) @ task.Sxx
+    if "C" in rule.plasticity.reads and not rule.route.backward and (task.mean_x.any() or task.mean_y.any()):
+        return
     W = observe.total_map(state)
+    gap = task.Syx - W @ task.Sxx
     mean = W @ task.mean_x - task.mean_y
     See = task.Syy - W @ task.Syx.T - task.Syx @ W.T + W @ task.Sxx @ W.T - np.outer(mean, mean)
-    See_symbol = sympy.MatrixSymbol("S_ee", *(equations.residual.shape[0],) * 2)
-    symbols = [x for x, _ in equations.pairs]
-    values = [*_arrays(state), gap, See, rule.decay]
-    arguments = [*symbols, equations.residual, See_symbol, DECAY]
+    values = [*_arrays(state), gap, task.Sxx, task.Syx, task.Syy, See, rule.decay]
+    arguments = [*(x for x, _ in equations.pairs), equations.residual, *equations.moments.values(), DECAY]
     mine = velocity(rule, state, task.batch)
     for (symbol, right), number in zip(equations.pairs, _arrays(mine), strict=True):
         if right.is_ZeroMatrix:

@@ -8,7 +8,7 @@ rule.py       the Rule, put together from its parts      catalogue.py  bp(), fa(
 claims.py     what a rule says of itself                 edge.py       where feedback runs, and what may be read there
 """
 
-from linfa.rules.catalogue import bp, dfa, fa, kolen_pollack, ldfa, named, sign_symmetry
+from linfa.rules.catalogue import bp, dfa, drtp, fa, kolen_pollack, ldfa, local, named, pepita, sign_symmetry
 from linfa.rules.claims import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order
 from linfa.rules.edge import Edge, Moments
 from linfa.rules.feedback import (
@@ -26,13 +26,14 @@ from linfa.rules.feedback import (
 from linfa.rules.geometry import Euclidean, Geometry, LayerRates
 from linfa.rules.parameterisation import Full, Parameterisation
 from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Normative, Oja, Plasticity
-from linfa.rules.route import Direct, Layerwise, Route
+from linfa.rules.route import Carrier, Direct, Layerwise, Local, Modulated, Route, Target
 from linfa.rules.rule import CompositionError, Rule
 
 __all__ = [
-    "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense", "Direct", "Edge", "ErrorRank", "Euclidean",
-    "Feedback", "Fixed", "FixedSign", "Full", "Geometry", "Hebb", "Homogeneous", "KolenPollack", "LayerRates",
-    "Layerwise", "LowRank", "Moments", "Normative", "Oja", "Order", "Parameterisation", "Plasticity",
-    "RandomFactors", "RedrawnSign", "Route", "Rule", "SVDFactors", "Sign", "Transpose", "UnitSign", "bp", "dfa",
-    "fa", "kolen_pollack", "ldfa", "named", "sign_symmetry",
+    "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense", "Direct", "Edge", "ErrorRank",
+    "Euclidean", "Feedback", "Fixed", "FixedSign", "Full", "Geometry", "Hebb", "Homogeneous", "KolenPollack",
+    "LayerRates", "Layerwise", "Local", "LowRank", "Modulated", "Moments", "Normative", "Oja", "Order",
+    "Parameterisation", "Plasticity", "RandomFactors", "RedrawnSign", "Route", "Rule", "SVDFactors", "Sign",
+    "Target", "Transpose", "UnitSign", "bp", "dfa", "drtp", "fa", "kolen_pollack", "ldfa", "local", "named",
+    "pepita", "sign_symmetry",
 ]  # fmt: skip

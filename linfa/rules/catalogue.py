@@ -7,7 +7,7 @@ from typing import Literal
 
 from linfa.rules.feedback import Dense, FixedSign, RandomFactors, RedrawnSign, SVDFactors, Transpose, UnitSign
 from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Normative, Oja
-from linfa.rules.route import Direct, Layerwise
+from linfa.rules.route import Direct, Layerwise, Local, Modulated, Target
 from linfa.rules.rule import Rule
 
 
@@ -38,6 +38,25 @@ def fa(scale: float = 1.0) -> Rule:
 def dfa(scale: float = 1.0) -> Rule:
     """Direct feedback alignment: delta_l = B_l e, the output error through fixed random matrices (Nokland 2016)."""
     return Rule(Direct(), Dense(scale), name="dfa")
+
+
+def drtp(scale: float = 1.0) -> Rule:
+    """Direct random target projection: delta_l = -B_l y, targets through fixed random matrices (Frenkel et al. 2021).
+
+    >>> drtp()
+    drtp: Target() / Dense(scale=1.0) / Fixed()
+    """
+    return Rule(Target(), Dense(scale), name="drtp")
+
+
+def pepita(scale: float = 1.0) -> Rule:
+    """PEPITA to first order: the error enters at the input and travels forward (Dellaferrera & Kreiman 2022)."""
+    return Rule(Modulated(), Dense(scale), name="pepita")
+
+
+def local(decay: float = 0.0) -> Rule:
+    """Greedy local learning: every hidden layer descends the loss of a linear head of its own, which learns with it."""
+    return Rule(Local(), Dense(), KolenPollack(), decay=decay, name="local")
 
 
 def sign_symmetry(variant: Literal["uSF", "brSF", "frSF"] = "uSF") -> Rule:
@@ -99,5 +118,6 @@ def named() -> dict[str, Rule]:
     """Every rule of the catalogue once, by name, low-dimensional ones at rank 2: what the tests and tables run over."""
     rules = [bp(), fa(), dfa(), *map(sign_symmetry, ("uSF", "brSF", "frSF")), kolen_pollack()]
     rules += [ldfa(2, kind) for kind in ("fixed", "oja", "hebb", "normative", "kolen-pollack")]
+    rules += [drtp(), pepita(), local()]
     rules += [ldfa(2, kind, direct=True) for kind in ("fixed", "oja", "hebb")]
     return {rule.name: rule for rule in rules}

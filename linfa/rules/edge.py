@@ -32,8 +32,9 @@ class Moments:
     """What a plasticity may read of its edge.  Only the ones that it names in ``reads`` are computed.
 
     Args:
-        G: E[error activity^T], (n_e, n_h).  On an edge over a single layer this is that layer's weight gradient.
-        C: covariance of the error, (n_e, n_e).
+        G: E[carried activity^T], (n_e, n_h).  Where the error is carried over a single layer this is its weight
+            gradient.
+        C: covariance of what is carried, (n_e, n_e).
         W: the forward map itself, (n_e, n_h); exists on edges over a single layer.
     """
 

@@ -10,7 +10,7 @@ from linfa.rules.feedback import Feedback, LowRank
 from linfa.rules.geometry import Euclidean, Geometry
 from linfa.rules.parameterisation import Full, Parameterisation
 from linfa.rules.plasticity import Fixed, Plasticity
-from linfa.rules.route import Route
+from linfa.rules.route import Modulated, Route
 
 
 class CompositionError(ValueError):
@@ -56,6 +56,11 @@ class Rule:
         if "W" in self.plasticity.reads and not self.route.single_layer:
             raise CompositionError(f"{self.plasticity} reads the forward weight, and {spans}: use the Layerwise route")
         learns = not isinstance(self.plasticity, Fixed)
+        if learns and isinstance(self.route, Modulated):
+            raise CompositionError(
+                f"{self.plasticity} moves feedback by the activity that it reaches, and {self.route} "
+                "delivers to the input, below which there is nothing to learn"
+            )
         if learns and (self.feedback.reads_weight or stored not in self.plasticity.factors):
             raise CompositionError(
                 f"{self.plasticity} moves {' or '.join(map(str, self.plasticity.factors))} stored factors, and "
@@ -76,7 +81,8 @@ class Rule:
 
         claims: list[Claim] = [Order()] if self.feedback.continuous else []
         if self.feedback.bound is None:
-            claims.append(Homogeneous())
+            if self.route.error_driven:
+                claims.append(Homogeneous())
             if type(self.parameterisation) is Full and type(self.geometry) is Euclidean:
                 claims.extend(self.plasticity.claims(self))
             if isinstance(self.feedback, LowRank):

@@ -10,7 +10,7 @@ TOLERANCE = 1e-9
 
 
 def plain(rule) -> None:
-    """Full weights, Euclidean steps, feedback without a clamp that is not drawn anew.
+    """Full weights, Euclidean steps, errors carried down, feedback without a clamp that is not drawn anew.
 
     >>> import linfa
     >>> plain(linfa.ldfa(2, clamp=1.0))
@@ -22,6 +22,8 @@ def plain(rule) -> None:
         raise AssumptionError(f"weights are not full matrices: {rule.parameterisation}")
     if type(rule.geometry) is not Euclidean:
         raise AssumptionError(f"steps are not Euclidean: {rule.geometry}")
+    if not rule.route.backward:
+        raise AssumptionError(f"teaching signals are not errors carried down: {rule.route}")
     if rule.feedback.bound is not None:
         raise AssumptionError(f"not linear: delivered errors are clamped at {rule.feedback.bound}")
     if rule.feedback.redrawn:

@@ -21,7 +21,7 @@ class Fixed(Plasticity):
 
     def claims(self, rule):
         if not rule.feedback.reads_weight:
-            if rule.decay:
+            if rule.decay or not rule.route.backward:
                 return ()
             return (Conserved(invariants.feedback_alignment, 2),)
         if not rule.feedback.names:

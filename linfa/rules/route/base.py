@@ -1,14 +1,39 @@
 """The abstract route."""
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
+from linfa.algebra import T
 from linfa.rules.edge import Edge
+
+
+class Carrier(NamedTuple):
+    """An edge with what it stores: carries a signal (..., n_e, N) to an activity, (..., n_h, N).
+
+    Args:
+        edge: the edge.
+        carry: signal -> delivered signal, B signal.
+        back: activity -> B^T activity (..., n_e, N), what a head that shares the edge's weights reads out.
+    """
+
+    edge: Edge
+    carry: Callable
+    back: Callable
 
 
 @dataclass(frozen=True)
 class Route(abc.ABC):
-    """Says which edges a network has.  A hidden cut without an edge receives its exact error from the layer above."""
+    """Says which edges a network has and which signals they carry.
+
+    The base carries errors down: a hidden cut without an edge receives its exact error from the layer above.
+    """
+
+    backward: ClassVar[bool] = True
+    """Whether every edge carries the error of a higher cut down, as in backprop; theories ask for it."""
+    error_driven: ClassVar[bool] = True
+    """Whether every teaching signal is linear in the output error."""
 
     @abc.abstractmethod
     def edges(self, depth: int) -> tuple[Edge, ...]:
@@ -18,3 +43,27 @@ class Route(abc.ABC):
     @abc.abstractmethod
     def single_layer(self) -> bool:
         """Whether every edge spans a single layer at every depth."""
+
+    def teach(self, carriers, matrices, activities, target) -> tuple[dict[int, Any], dict[int, Any]]:
+        """The teaching signals of a batch.
+
+        Args:
+            carriers: one `Carrier` for each edge.
+            matrices: W_1 .. W_L.
+            activities: h_0 .. h_L, (..., n_l, N).
+            target: (..., n_L, N).
+
+        Returns:
+            By cut 1 .. L the teaching signal delta_l (..., n_l, N), on cut L dLoss/dy; and by the cut of each edge what
+            it carried (..., n_e, N).
+        """
+        depth, by_cut = len(matrices), {carrier.edge.activity: carrier for carrier in carriers}
+        errors, carried = {depth: activities[-1] - target}, {}
+        for cut in range(depth - 1, 0, -1):
+            if cut in by_cut:
+                edge, carry, _ = by_cut[cut]
+                carried[cut] = errors[edge.source]
+                errors[cut] = carry(carried[cut])
+            else:
+                errors[cut] = T(matrices[cut]) @ errors[cut + 1]
+        return errors, carried

@@ -6,6 +6,8 @@ kept.  Indices: W_l is the weight below cut l, W_(l+1) the one above, B_l the fe
 
 import itertools
 
+import numpy as np
+
 from linfa.algebra import T, product
 
 
@@ -28,9 +30,41 @@ def feedback_alignment(rule, state) -> tuple:
     for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
         if edge.single_layer:
             below, above = state.weights[edge.activity - 1], state.weights[edge.activity]
-            mixed = product(rule.feedback.factors(stored, above)) @ above
-            out.append(below @ T(below) - mixed - T(mixed))
+            out.append(mismatch(below, above, product(rule.feedback.factors(stored, above))))
     return tuple(out)
+
+
+def direct_feedback_alignment(rule, state) -> tuple:
+    """W_l W_l^T - C_l W_(l+1) - W_(l+1)^T C_l^T with C_l = B_l B_(l+1)^+ for fixed B_l that carry the output error.
+
+    B_L = I.  Conserved by direct feedback alignment for any loss, data and start where the rows of B_l are in the span
+    of those of B_(l+1): for generic feedback, where no layer above cut 1 is narrower than the output (derived here).
+
+    Raises:
+        ValueError: for feedback that does not carry the output error, and rows that are not in that span.
+    """
+    depth = len(state.weights)
+    if any(edge.source != depth for edge in rule.route.edges(depth)):
+        raise ValueError(f"not every edge carries the output error: {rule.route}")
+    stored = [product(rule.feedback.factors(matrices, None)) for matrices in state.feedback]
+    bridges = [B @ np.linalg.pinv(above) for B, above in itertools.pairwise(stored)] + stored[-1:]
+    for cut, (C, (B, above)) in enumerate(zip(bridges, itertools.pairwise(stored), strict=False), 1):
+        outside = np.abs(C @ above - B).max()
+        if outside > 1e-9 * np.abs(B).max():
+            raise ValueError(f"the rows of B_{cut} are not in the span of those of B_{cut + 1}: off by {outside:.2g}")
+    return tuple(map(mismatch, state.weights, state.weights[1:], bridges))
+
+
+def mismatch(below, above, bridge):
+    """W_l W_l^T - C W_(l+1) - W_(l+1)^T C^T, where C takes what moves W_(l+1) to what moves W_l.
+
+    Args:
+        below: W_l (..., k, n).
+        above: W_(l+1) (..., m, k).
+        bridge: C (..., k, m).
+    """
+    mixed = bridge @ above
+    return below @ T(below) - mixed - T(mixed)
 
 
 def kolen_pollack(rule, state) -> tuple:

@@ -14,7 +14,8 @@ from deep.promote import promote
 from linfa.dynamics import State, velocity
 from linfa.rules import Conserved, Direct, ErrorRank, Homogeneous
 from linfa.simulate import advance
-from linfa.verify import Check, depths, relative, widths
+from linfa.laws import relative
+from linfa.verify import Check, depths, widths
 
 
 def linear_net(weights) -> nn.Sequential:

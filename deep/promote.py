@@ -55,10 +55,7 @@ def promote(model: nn.Module, rule: Rule, sample=None, exact: Sequence = (), see
     >>> sorted(net.state_dict())
     ['0.bias', '0.feedback.P', '0.feedback.Q', '0.weight', '2.bias', '2.feedback.P', '2.feedback.Q', '2.weight']
     """
-    if rule.parameterisation != Full() or rule.geometry != Euclidean():
-        raise Unsupported(f"promotion covers full weights and Euclidean steps so far, not {rule!r}")
-    if type(rule.route) not in (Layerwise, Direct):
-        raise Unsupported(f"promotion covers layerwise and direct routes so far, not {rule.route!r}")
+    check_rule(rule)
     targets = _targets(model, exact)
     calls = None if sample is None else _trace(model, targets, sample)
     if isinstance(rule.route, Direct):
@@ -75,6 +72,14 @@ def promote(model: nn.Module, rule: Rule, sample=None, exact: Sequence = (), see
             else:
                 setattr(module, name, value)
     return model
+
+
+def check_rule(rule: Rule) -> None:
+    """Raise Unsupported for a rule that promotion does not cover."""
+    if rule.parameterisation != Full() or rule.geometry != Euclidean():
+        raise Unsupported(f"promotion covers full weights and Euclidean steps so far, not {rule!r}")
+    if type(rule.route) not in (Layerwise, Direct):
+        raise Unsupported(f"promotion covers layerwise and direct routes so far, not {rule.route!r}")
 
 
 def demote(model: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 `symbolic`   proved by substitution of the derived equations
 `simulated`  measured on random problems, by flow or descent
+`law`        what every rule obeys, on random problems (`linfa.laws`)
 `promoted`   measured on a torch network that was promoted with the rule (where torch is installed)
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from linfa import observe
 from linfa.dynamics import start
+from linfa.laws import Problem, laws, relative
 from linfa.network import Network
 from linfa.rules import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order, Rule
 from linfa.simulate import descend, simulate
@@ -68,12 +70,14 @@ class Certificate:
         fingerprint: of the rule.
         checks: every check that was made.
         versions: of Python and the libraries.
+        notes: what was not read, and why.
     """
 
     rule: str
     fingerprint: str
     checks: tuple[Check, ...]
     versions: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -84,6 +88,7 @@ class Certificate:
         """The certificate as JSON."""
         rows = [{**dataclasses.asdict(c), "error": _finite(c.error), "passed": c.passed} for c in self.checks]
         about = {"rule": self.rule, "fingerprint": self.fingerprint, "passed": self.passed, "versions": self.versions}
+        about |= {"notes": list(self.notes)}
         return json.dumps({**about, "checks": rows}, indent=1)
 
     def __str__(self):
@@ -91,6 +96,7 @@ class Certificate:
         for c in self.checks:
             mark = "ok  " if c.passed else "FAIL"
             lines.append(f"  {mark} {c.reading:<9}  {c.error:8.1e} <= {c.tolerance:7.0e}  {c.claim}: {c.detail}")
+        lines += [f"  --   {note}" for note in self.notes]
         lines.append(f"  {sum(c.passed for c in self.checks)} of {len(self.checks)} checks passed")
         return "\n".join(lines)
 
@@ -101,6 +107,8 @@ def _finite(x):
 
 def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certificate:
     """Check every claim of a rule symbolically, by simulation and, where torch is installed, in a promoted network.
+
+    A rule that promotion does not cover has a note in its certificate instead of the promoted reading.
 
     Args:
         rule: a `Rule`, of the catalogue or your own.
@@ -120,11 +128,31 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certifica
     for claim in rule.claims:
         checks.extend(symbolic(claim, rule))
         checks.extend(simulated(claim, rule, seed))
+    checks.extend(_lawful(rule, seed))
+    notes: list[str] = []
     if promoted:
         from deep.bridge import checks as bridge
+        from deep.promote import Unsupported, check_rule
 
-        checks.extend(bridge(rule, seed))
-    return Certificate(repr(rule), rule.fingerprint, tuple(checks), _versions())
+        try:
+            check_rule(rule)
+        except Unsupported as reason:
+            notes.append(f"not promoted: {reason}")
+        else:
+            checks.extend(bridge(rule, seed))
+    return Certificate(repr(rule), rule.fingerprint, tuple(checks), _versions(), tuple(notes))
+
+
+def _lawful(rule, seed):
+    for law in (law for law in laws(rule) if not law.claim):
+        error, detail = 0.0, f"depths {depths(rule)}, a population and data"
+        for depth in depths(rule):
+            for samples in (0, 25):
+                try:
+                    law(Problem(rule, widths(rule, depth), seed, noise=0.2, samples=samples))
+                except (AssertionError, FloatingPointError) as broken:
+                    error, detail = math.inf, f"depth {depth}, {samples or 'no'} samples: {broken}"
+        yield Check(law.__doc__.splitlines()[0].rstrip("."), "law", error, 0.0, detail)
 
 
 def _versions():
@@ -273,15 +301,3 @@ def _(claim: ClosedForm, rule, seed):
         yield Check(
             str(claim), "simulated", closed.discrete_error(run), 1e-11, "against descent, exact in discrete time"
         )
-
-
-def relative(measured, expected) -> float:
-    """Largest difference in units of the largest entry of what is expected (of 1 where that is smaller).
-
-    Infinite where either is not a number: a NaN would be lost in the next ``max(worst, error)``, and so would pass.
-
-    >>> relative(np.array([1.0, 4.5]), np.array([1.0, 4.0])), relative(np.array([np.nan]), np.array([1.0]))
-    (0.125, inf)
-    """
-    error = float(np.abs(measured - expected).max() / max(1.0, np.abs(expected).max()))
-    return math.inf if math.isnan(error) else error

@@ -15,6 +15,9 @@ from deep import layers
 from linfa.rules import Dense, Direct, Layerwise, Rule, SVDFactors, named
 
 
+COVERED = [name for name, rule in named().items() if isinstance(rule.route, (Layerwise, Direct))]
+
+
 def net(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(
@@ -31,7 +34,7 @@ def backward(model, x=X, y=Y):
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", COVERED)
 def test_promotion_keeps_model_and_parameters(name):
     model = net()
     before, out = dict(model.named_parameters()), model.eval()(X)
@@ -44,7 +47,13 @@ def test_promotion_keeps_model_and_parameters(name):
     assert torch.equal(model(X), out)
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", sorted({*named()} - {*COVERED}))
+def test_other_routes_are_refused(name):
+    with pytest.raises(deep.Unsupported, match="layerwise and direct routes"):
+        deep.promote(net(), named()[name], sample=X)
+
+
+@pytest.mark.parametrize("name", COVERED)
 def test_demote_gives_back_backprop_bit_for_bit(name):
     plain = net()
     model = copy.deepcopy(plain)
@@ -62,7 +71,7 @@ def test_demote_gives_back_backprop_bit_for_bit(name):
     assert {k: type(v) for k, v in vars(model[4]).items()} == {k: type(v) for k, v in vars(plain[4]).items()}
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", COVERED)
 def test_state_dict_round_trip_and_deepcopy(name):
     model, other = net(0), net(1)
     deep.promote(model, named()[name], sample=X, seed=0)
@@ -79,7 +88,7 @@ def test_state_dict_round_trip_and_deepcopy(name):
             assert torch.equal(g, mine[n]), n
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", COVERED)
 def test_compile_fullgraph(name):
     model = deep.promote(net(), named()[name], sample=X)
     redrawn = model[4].rule.feedback.redrawn
@@ -96,7 +105,7 @@ def test_compile_fullgraph(name):
             torch.testing.assert_close(g, eager[n.removeprefix("_orig_mod.")], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [n for n in named() if n != "brSF"])
+@pytest.mark.parametrize("name", [n for n in COVERED if n != "brSF"])
 def test_bf16_autocast_is_close_and_fills_float_gradients(name):
     model = deep.promote(net(), named()[name], sample=X)
     exact = backward(model)
@@ -111,7 +120,7 @@ def test_bf16_autocast_is_close_and_fills_float_gradients(name):
             assert (p.grad - exact[n]).norm() < 0.15 * exact[n].norm(), n
 
 
-@pytest.mark.parametrize("name", [n for n in named() if n != "brSF"])
+@pytest.mark.parametrize("name", [n for n in COVERED if n != "brSF"])
 def test_checkpointing_without_reentry(name):
     model = deep.promote(net().double(), named()[name], sample=X.double())
     exact = backward(model, X.double())
@@ -175,7 +184,7 @@ def test_gradient_accumulation_adds_up():
             torch.testing.assert_close(p.grad, whole[n], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", COVERED)
 def test_eval_and_no_grad_leave_nothing_behind(name):
     model = deep.promote(net(), named()[name], sample=X).eval()
     with torch.no_grad():

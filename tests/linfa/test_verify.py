@@ -37,11 +37,12 @@ def test_every_rule_passes(name):
     certificate = linfa.verify(named()[name])
     assert certificate.passed, str(certificate)
     readings = {check.reading for check in certificate.checks}
-    assert "promoted" in readings or "torch" not in certificate.versions
+    assert "promoted" in readings or "torch" not in certificate.versions or "not promoted" in certificate.notes[0]
     core = linfa.verify(named()[name], promoted=False)
     assert core.passed
     assert core.checks == tuple(check for check in certificate.checks if check.reading != "promoted")
-    assert {str(claim) for claim in named()[name].claims} == {check.claim for check in core.checks}
+    claimed = {check.claim for check in core.checks if check.reading != "law"}
+    assert {str(claim) for claim in named()[name].claims} == claimed
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
@@ -86,8 +87,8 @@ class Crooked(Plasticity):
 
 def test_a_wrong_rule_fails_in_proof_and_simulation():
     wrong = failures(Rule(Layerwise(), Dense(), Crooked(), name="crooked"))
-    assert {check.reading for check in wrong} == {"symbolic", "simulated"}
-    assert all("conserved" in check.claim for check in wrong)
+    assert {check.reading for check in wrong} == {"symbolic", "simulated", "law"}
+    assert all("conserve" in check.claim for check in wrong)
     assert any("refuted" in check.detail for check in wrong)
 
 
@@ -134,8 +135,9 @@ class Negated(Feedback):
 
 def test_the_invariant_of_feedback_alignment_is_refuted_for_feedback_that_drifts():
     wrong = failures(Rule(Layerwise(), Dense(), Drifting(), name="drifting"), promoted=True)
+    drift = "A step of descent moves what the flow conserves by lr^2 times its value at the velocity, exactly"
     assert {(check.reading, check.claim) for check in wrong} == {
-        ("symbolic", str(FIXED_FEEDBACK)), ("simulated", str(FIXED_FEEDBACK)),
+        ("symbolic", str(FIXED_FEEDBACK)), ("simulated", str(FIXED_FEEDBACK)), ("law", drift),
     }  # fmt: skip
     assert failures(claiming(linfa.fa(), FIXED_FEEDBACK), promoted=True) == []
 
@@ -186,7 +188,7 @@ def test_a_wrong_claim_fails_in_torch_too(rule, claim, word):
 
 def test_a_wrong_rate_of_decay_fails():
     rule = claiming(linfa.kolen_pollack(0.3), Conserved(invariants.kolen_pollack, 2))
-    assert {check.reading for check in failures(rule)} == {"symbolic", "simulated"}
+    assert {check.reading for check in failures(rule)} == {"symbolic", "simulated", "law"}
 
 
 def test_a_closed_form_of_another_rule_is_no_certificate():
@@ -198,7 +200,7 @@ def test_what_is_not_a_number_never_passes():
     assert relative(np.array([1.0, np.nan]), np.array([1.0, 2.0])) == np.inf
     assert relative(np.array([1.0]), np.array([np.nan])) == np.inf
     rule = claiming(linfa.fa(scale=float("nan")), Homogeneous())
-    checks = verify(rule, promoted=True).checks
+    checks = [check for check in verify(rule, promoted=True).checks if check.reading != "law"]
     assert len(checks) == 5
     assert not any(check.passed for check in checks)
 

@@ -1,0 +1,23 @@
+"""The derivations of modes notice a wrong formula."""
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from derivations import fa_aligned_mode
+from derivations.proof import ProofError
+
+MUTATIONS = [
+    (fa_aligned_mode, "fa_mode", lambda t, s, h: s * np.tanh(t)),
+    (fa_aligned_mode, "fa_half_time", lambda s, h: 0.9378),
+    (fa_aligned_mode, "timescale", lambda s: sp.cbrt(2 / s)),
+    (fa_aligned_mode, "amplitude", lambda s, x: sp.cbrt(s) * x),
+    (fa_aligned_mode, "gain", lambda s, x: x / sp.cbrt(2 * s)),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "wrong"), MUTATIONS)
+def test_a_wrong_formula_is_noticed(module, name, wrong, monkeypatch):
+    monkeypatch.setattr(module, name, wrong)
+    with pytest.raises(ProofError, match="does not hold"):
+        module.derivation()

@@ -51,3 +51,17 @@ def sqrt(x):
 def cbrt(x):
     """Cube root."""
     return _sympy("cbrt", x) if is_symbolic(x) else np.cbrt(x)
+
+
+def root_of_unity(j: int, p: int, like) -> tuple:
+    """cos(2 pi j / p) and sin(2 pi j / p), exact next to a SymPy expression.
+
+    >>> root_of_unity(1, 4, 0.5)[1]
+    1.0
+    """
+    if not is_symbolic(like):
+        return float(np.cos(2 * np.pi * j / p)), float(np.sin(2 * np.pi * j / p))
+    import sympy
+
+    angle = 2 * sympy.pi * sympy.Rational(j, p)
+    return sympy.cos(angle), sympy.sin(angle)

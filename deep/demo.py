@@ -15,7 +15,7 @@ import linfa
 from deep.data import Images, cifar10, fashion_mnist_subset
 from deep.measure import alignment, error_ranks
 from deep.models import cnn
-from deep.page import Page, equations, figure, table
+from linfa.page import Page, equations, figure, table
 from deep.promote import promote
 from deep.train import train
 from linfa import plot

@@ -3,6 +3,7 @@
 A learning rule is one object, written as matrix algebra and read four ways:
 
 derive     the matrix differential equations (SymPy)            `linfa.derive`      symbolic.py
+           everything of low degree that they conserve          `linfa.discover`    discover.py
 simulate   gradient flow and descent (NumPy, SciPy)             `linfa.simulate`    simulate.py, `linfa.descend`
 verify     every claim checked, in every reading                `linfa.verify`      verify.py
 promote    the same rule on a PyTorch model                     `deep.promote`
@@ -11,11 +12,14 @@ rules/       what a rule is: route, feedback, plasticity
 task.py      the world it learns in          network.py   the weights at the start
 dynamics.py  the vector field                theory/      closed forms
 observe.py   what is read off a state        trajectory.py  the result of a simulation
-plot.py      figures                         testing.py   Hypothesis strategies and laws for rules of your own
+laws.py      what every rule obeys           testing.py   Hypothesis strategies for rules of your own
+plot.py      figures                         page.py      HTML pages
 """
 
+import importlib
+
 from linfa.network import Network
-from linfa.rules import Rule, bp, dfa, fa, kolen_pollack, ldfa, sign_symmetry
+from linfa.rules import Rule, bp, dfa, drtp, fa, kolen_pollack, ldfa, local, pepita, sign_symmetry
 from linfa.simulate import descend, simulate
 from linfa.task import Task
 from linfa.trajectory import Trajectory
@@ -24,15 +28,16 @@ from linfa.verify import Certificate, verify
 __version__ = "0.1.0"
 
 __all__ = [
-    "Certificate", "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "fa", "kolen_pollack",
-    "ldfa", "sign_symmetry", "simulate", "verify",
+    "Certificate", "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "discover", "drtp", "fa",
+    "kolen_pollack", "ldfa", "local", "pepita", "sign_symmetry", "simulate", "verify",
 ]  # fmt: skip
+
+
+_SYMBOLIC = {"derive": "linfa.symbolic", "discover": "linfa.discover"}
 
 
 def __getattr__(name):
     # sympy loads when the first equation is derived, so that `import linfa` stays fast.
-    if name == "derive":
-        from linfa.symbolic import derive
-
-        return derive
+    if name in _SYMBOLIC:
+        return getattr(importlib.import_module(_SYMBOLIC[name]), name)
     raise AttributeError(f"module 'linfa' has no attribute {name!r}")

@@ -14,6 +14,7 @@ from linfa import laws as module
 from linfa import testing
 from linfa.algebra import T, is_symbolic
 from linfa.dynamics import start
+from linfa.laws import law_conserved, law_error_rank, law_order
 from linfa.rules import (
     Conserved,
     Dense,
@@ -27,7 +28,6 @@ from linfa.rules import (
     Rule,
     named,
 )
-from linfa.laws import law_conserved, law_error_rank, law_order
 from linfa.testing import LAWS, Problem, check_rule, laws, problems
 from linfa.theory import invariants
 

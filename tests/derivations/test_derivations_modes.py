@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from derivations import fa_aligned_mode
+from derivations import fa_aligned_mode, scalar_chain
 from derivations.proof import ProofError
 
 MUTATIONS = [
@@ -13,6 +13,9 @@ MUTATIONS = [
     (fa_aligned_mode, "timescale", lambda s: sp.cbrt(2 / s)),
     (fa_aligned_mode, "amplitude", lambda s, x: sp.cbrt(s) * x),
     (fa_aligned_mode, "gain", lambda s, x: x / sp.cbrt(2 * s)),
+    (scalar_chain, "chain_weights", lambda feedback, start: [(w, *feedback, 1) for w in start]),
+    (scalar_chain, "chain_polynomial", lambda feedback, start, s: (s, 0, 0, -1)),
+    (scalar_chain, "fa_rest_points", lambda s, b, c: np.array([1.0])),
 ]
 
 

@@ -43,6 +43,16 @@ def arctan(x):
     return _sympy("atan", x) if is_symbolic(x) else np.arctan(x)
 
 
+def cos(x):
+    """Cosine."""
+    return _sympy("cos", x) if is_symbolic(x) else np.cos(x)
+
+
+def sin(x):
+    """Sine."""
+    return _sympy("sin", x) if is_symbolic(x) else np.sin(x)
+
+
 def sqrt(x):
     """Square root."""
     return _sympy("sqrt", x) if is_symbolic(x) else np.sqrt(x)

@@ -114,7 +114,7 @@ def _derive(page, demo, images, _):
     parts = []
     for rule in (linfa.ldfa(2, "oja"), linfa.ldfa(2, "normative"), linfa.fa(), linfa.bp()):
         derived = linfa.derive(rule, depth=2)
-        parts.append(f"<h3>{rule.name.replace('(2, ', '(r, ')}</h3>{equations(derived)}")
+        parts.append(f"<h3>{rule.name.replace('(2, ', '(r, ')}</h3>{equations(derived.latex_lines())}")
         proofs = [str(derived.prove(claim)) for claim in rule.conserved()]
         parts += [f'<p class="note">{text}</p>' for text in proofs]
     page.add(

@@ -1,6 +1,8 @@
 """A derivation: steps in order, each of which is checked when the derivation is made."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sympy as sp
@@ -62,6 +64,8 @@ class Derivation:
         assumptions: one line each.
         steps: in order.
         source: read, known and re-derived, or derived here.
+        theory: the class in `linfa.theory` at which it ends, drawn on its page beside a simulation; "" for none.
+        results: keys of the catalogue that measure it, drawn on its page.
 
     Raises:
         ProofError: naming the first step that does not hold.
@@ -77,6 +81,8 @@ class Derivation:
     assumptions: tuple[str, ...]
     steps: tuple[Step, ...]
     source: str
+    theory: str = ""
+    results: tuple[str, ...] = ()
 
     def __post_init__(self):
         for number, step in enumerate(self.steps, 1):
@@ -90,6 +96,26 @@ class Derivation:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def html(self, path) -> None:
+        """Write the proof as one self-contained page: steps, equations, and theory against simulation.
+
+        Args:
+            path: of the file.
+        """
+        from derivations.figures import errors, trajectory
+        from linfa.page import Page, equations, figure
+
+        page = Page(Path(path), self.title, f"Assumptions: {'; '.join(self.assumptions)}. Source: {self.source}.")
+        for number, step in enumerate(self.steps, 1):
+            page.add(f"{number}. {step.text}", "", equations(_lines(step.formula)))
+        if self.theory:
+            page.add("Theory against simulation", "Lines: the closed form. Dots: the weights, integrated.",
+                     figure(trajectory(self.theory)))  # fmt: skip
+        if self.results:
+            page.add("Measured errors", "On random problems, against the tolerance of the catalogue.",
+                     figure(errors(self.results)))  # fmt: skip
+        page.close(f"{len(self.steps)} steps, each checked when this page was made.")
 
     def latex(self) -> str:
         """The proof as a LaTeX fragment: a paragraph of assumptions and an enumerated list."""
@@ -108,14 +134,25 @@ def _plain(formula):
     return str(formula)
 
 
+def _lines(formula):
+    if hasattr(formula, "latex_lines"):
+        return formula.latex_lines()
+    return [_latex(formula)]
+
+
 def _latex(formula):
     if hasattr(formula, "latex"):
         return formula.latex()
     if isinstance(formula, str):
-        return rf"\text{{{_escaped(formula)}}}"
+        return _upright(formula)
     if isinstance(formula, sp.Eq) and isinstance(formula.lhs, sp.Symbol) and not formula.lhs.name.isidentifier():
-        return rf"\text{{{_escaped(formula.lhs.name)}}} = {sp.latex(formula.rhs)}"
+        return f"{_upright(formula.lhs.name)} = {sp.latex(formula.rhs)}"
     return sp.latex(formula)
+
+
+def _upright(text):
+    """Ready text as upright mathematics, in which indices and powers stay what they are."""
+    return rf"\mathrm{{{re.sub(r'[{}#%&$]', '', text).replace(' ', chr(92) + ' ')}}}"
 
 
 def _escaped(text):

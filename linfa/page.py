@@ -79,19 +79,26 @@ def figure(fig, caption: str = "") -> str:
     return f'<figure><img alt="{html.escape(caption or "figure")}" src="{_embed(fig, "png", dpi=150)}">{text}</figure>'
 
 
-def equations(derived) -> str:
-    """The equations of `linfa.derive` typeset line by line, with their text for readers that see no images."""
-    import matplotlib.pyplot as plt
+def equations(lines: list[str]) -> str:
+    """Lines of LaTeX typeset one below the other, with their text for readers that see no images.
 
-    images = []
-    for line in derived.latex_lines():
-        with plt.rc_context({"mathtext.fontset": "cm", "savefig.bbox": "tight", "svg.fonttype": "path"}):
-            fig = plt.figure(figsize=(0.01, 0.01))
-            fig.text(0, 0, f"${line}$", fontsize=15)
-            images.append(
-                f'<img alt="{html.escape(line)}" src="{_embed(fig, "svg", pad_inches=0.03, transparent=True)}">'
-            )
-    return f'<div class="equations scroll">{"".join(images)}</div>'
+    A line that matplotlib's mathematics cannot set stays text.
+    """
+    return f'<div class="equations scroll">{"".join(map(_typeset, lines))}</div>'
+
+
+def _typeset(line):
+    import matplotlib.pyplot as plt
+    from matplotlib.mathtext import MathTextParser
+
+    with plt.rc_context({"mathtext.fontset": "cm", "savefig.bbox": "tight", "svg.fonttype": "path"}):
+        try:
+            MathTextParser("path").parse(f"${line}$")
+        except ValueError:
+            return f"<pre>{html.escape(line)}</pre>"
+        fig = plt.figure(figsize=(0.01, 0.01))
+        fig.text(0, 0, f"${line}$", fontsize=15)
+        return f'<img alt="{html.escape(line)}" src="{_embed(fig, "svg", pad_inches=0.03, transparent=True)}">'
 
 
 def table(head: tuple, rows: list[tuple]) -> str:

@@ -28,7 +28,7 @@ def test_any_width(depth, width, direct, seed):
 
 @given(seed=SEEDS)
 def test_two_layers(seed):
-    """A step of any size adds (lr E)(lr E)^T to A A^T - M - M^T, the invariant of feedback alignment in reduced form."""
+    """A step of any size adds (lr E)(lr E)^T to A A^T - M - M^T, the reduced invariant of feedback alignment."""
     rng = np.random.default_rng(seed)
     task = linfa.Task.teacher(rng.uniform(-0.5, 0.5, (2, 3)))
     A, (M,) = width_free_descent(task, (np.diag(rng.uniform(0.5, 1.5, 2)),), 0.05, 40)

@@ -1,8 +1,10 @@
 """What theories ask of a rule, a task and a start; each check raises AssumptionError with the measured violation."""
 
+import dataclasses
+
 import numpy as np
 
-from linfa.rules import Euclidean, Fixed, Full
+from linfa.rules import Euclidean, Fixed, Full, LayerRates
 from linfa.theory.base import AssumptionError
 
 TOLERANCE = 1e-9
@@ -28,6 +30,23 @@ def plain(rule) -> None:
         raise AssumptionError(f"not linear: delivered errors are clamped at {rule.feedback.bound}")
     if rule.feedback.redrawn:
         raise AssumptionError(f"feedback is drawn anew at every step: {rule.feedback}")
+
+
+def layer_rates(rule, *moving: bool) -> tuple[float, ...]:
+    """A `plain` rule whose layers have learning rates of their own, zero for those that do not move.
+
+    >>> import linfa
+    >>> layer_rates(linfa.fa(), True, False)
+    Traceback (most recent call last):
+        ...
+    linfa.theory.base.AssumptionError: W_2 has to be frozen, and no other layer: Euclidean()
+    """
+    rates = rule.geometry.rates if isinstance(rule.geometry, LayerRates) else ()
+    if tuple(map(bool, rates)) != moving:
+        frozen = ", ".join(f"W_{number}" for number, moves in enumerate(moving, 1) if not moves)
+        raise AssumptionError(f"{frozen} has to be frozen, and no other layer: {rule.geometry}")
+    plain(dataclasses.replace(rule, geometry=Euclidean()))
+    return rates
 
 
 def no_decay(rule) -> None:

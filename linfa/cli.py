@@ -1,5 +1,6 @@
-"""The command line: linfa demo | derive | simulate | verify | train."""
+"""The command line: linfa demo | derive | discover | simulate | verify | train."""
 
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ try:
 except ImportError as error:  # pragma: no cover
     raise SystemExit("the command line needs tyro: pip install 'linfa-lab[cli]'") from error
 
-Name = Literal["bp", "fa", "dfa", "uSF", "brSF", "frSF", "kolen-pollack", "ldfa"]
+Name = Literal["bp", "fa", "dfa", "uSF", "brSF", "frSF", "kolen-pollack", "ldfa", "drtp", "pepita", "local"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Choice:
             return linfa.sign_symmetry(self.rule)
         if self.rule in ("bp", "kolen-pollack"):
             return {"bp": linfa.bp, "kolen-pollack": linfa.kolen_pollack}[self.rule](self.decay)
-        return {"fa": linfa.fa, "dfa": linfa.dfa}[self.rule]()
+        plain = (linfa.fa, linfa.dfa, linfa.drtp, linfa.pepita, linfa.local)
+        return {make.__name__: make for make in plain}[self.rule]()
 
 
 Chosen = Annotated[Choice, arg(name="")]
@@ -175,37 +177,72 @@ class SimulateCommand:
 
 
 @dataclass(frozen=True)
-class VerifyCommand:
-    """Check every claim of a rule and print its certificate; the exit status says whether it passed."""
+class VerifyCommand(Choice):
+    """Check every claim of a rule and print its certificate; the exit status says whether it passed.
 
-    rule: Positional[Literal["all", "bp", "fa", "dfa", "uSF", "brSF", "frSF", "kolen-pollack", "ldfa"]] = "all"
-    """Name of the rule, or all of them."""
+    Without a rule every one of them is checked, and with --all every result of the catalogue of closed forms too.
+    """
+
+    rule: Positional[Literal["every", Name]] = "every"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Name of the rule."""
     rank: int = 2
-    """Rank of the feedback (ldfa)."""
-    plasticity: Literal["oja", "hebb", "normative", "kolen-pollack", "fixed"] = "oja"
-    """How the feedback learns (ldfa)."""
-    direct: bool = False
-    """Broadcast the error (ldfa)."""
-    decay: float = 0.0
-    """Decay (bp, kolen-pollack, ldfa)."""
+    all: bool = False
+    """Every rule and every result of the catalogue, on all processors."""
     seed: int = 0
     """Seed of the random problems."""
     json: bool = False
     """Print the certificates as JSON."""
 
     def run(self):
-        if self.rule == "all":
-            rules = list(linfa.rules.named().values())
-        else:
-            rules = [Choice(self.rule, self.rank, self.plasticity, self.direct, self.decay).build()]
-        certificates = []
-        for rule in _progress(rules, "verify"):
-            certificates.append(linfa.verify(rule, seed=self.seed))
+        found = []
+        for outcome in self._outcomes():
+            found.append(outcome)
             if not self.json:
-                print(certificates[-1])
+                print(outcome, flush=True)
         if self.json:
-            print(json.dumps([json.loads(c.to_json()) for c in certificates], indent=1))
-        return 0 if all(c.passed for c in certificates) else 1
+            print(json.dumps([_plain(outcome) for outcome in found], indent=1))
+        elif self.all:
+            print(f"{sum(outcome.passed for outcome in found)} of {len(found)} rules and results passed")
+        return 0 if all(outcome.passed for outcome in found) else 1
+
+    def _outcomes(self):
+        if self.all:
+            from linfa import survey, theory
+
+            return _progress(survey.survey(self.seed), "verify", len(linfa.rules.named()) + len(theory.results()))
+        rules = list(linfa.rules.named().values()) if self.rule == "every" else [self.build()]
+        return (linfa.verify(rule, seed=self.seed) for rule in _progress(rules, "verify"))
+
+
+def _plain(outcome):
+    if isinstance(outcome, linfa.Certificate):
+        return json.loads(outcome.to_json())
+    return {**dataclasses.asdict(outcome), "passed": outcome.passed}
+
+
+@dataclass(frozen=True)
+class DiscoverCommand:
+    """Find every polynomial of degree 1 and 2 that the flow of a rule conserves, and prove it."""
+
+    choice: Chosen
+    widths: tuple[int, ...] = (2, 3, 2)
+    """Widths n_0 .. n_L, small."""
+    degree: Literal[1, 2] = 2
+    """Largest degree."""
+    seed: int = 0
+    """Seed of the random states."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self):
+        found = linfa.discover(self.choice.build(), self.widths, self.degree, seed=self.seed)
+        if self.json:
+            about = {"rule": repr(found.rule), "widths": found.widths, "explained": found.explained}
+            about |= {"matrices": list(map(str, found.matrices)), "polynomials": list(map(str, found.polynomials))}
+            print(json.dumps({**about, "proved": found.proved}, indent=1))
+        else:
+            print(found)
+        return 1 if found.proved is False else 0
 
 
 @dataclass(frozen=True)
@@ -261,10 +298,10 @@ def _short(value):
     return value
 
 
-def _progress(items, name):
+def _progress(items, name, total=None):
     from tqdm import tqdm
 
-    return tqdm(items, desc=name, disable=None, leave=False)
+    return tqdm(items, desc=name, total=total, disable=None, leave=False)
 
 
 def _needs_torch():
@@ -279,6 +316,7 @@ Command = (
     | Annotated[DeriveCommand, subcommand("derive")]
     | Annotated[SimulateCommand, subcommand("simulate")]
     | Annotated[VerifyCommand, subcommand("verify")]
+    | Annotated[DiscoverCommand, subcommand("discover")]
     | Annotated[TrainCommand, subcommand("train")]
 )
 

@@ -1,10 +1,12 @@
 """The command line, in process."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+import linfa
 from linfa.cli import main
 
 
@@ -15,7 +17,7 @@ def call(capsys, *args):
     return stop.value.code or 0, out.out, out.err
 
 
-@pytest.mark.parametrize("command", ["demo", "derive", "simulate", "verify", "train"])
+@pytest.mark.parametrize("command", ["demo", "derive", "discover", "simulate", "verify", "train"])
 def test_help_teaches(capsys, command):
     code, out, _ = call(capsys, command, "--help")
     assert code == 0
@@ -52,6 +54,31 @@ def test_simulate(capsys, tmp_path):
 def test_seeds_matter(capsys):
     one, two, again = (call(capsys, "simulate", "fa", "--seed", s, "--time", "1")[1] for s in ("1", "2", "1"))
     assert one == again != two
+
+
+def test_discover(capsys):
+    code, out, _ = call(capsys, "discover", "bp", "--widths", "2", "2", "1")
+    assert code == 0
+    assert "3 conserved polynomials, proved" in out
+    read = json.loads(call(capsys, "discover", "fa", "--json", "--widths", "2", "3", "2")[1])
+    assert (len(read["polynomials"]), read["explained"], read["proved"]) == (10, 10, True)
+
+
+def test_verify_all_prints_the_table_and_tells_of_failures(capsys, monkeypatch):
+    from linfa import survey
+
+    rows = [linfa.verify(linfa.bp(), promoted=False), survey.measured("X1")]
+    monkeypatch.setattr(survey, "survey", lambda seed: iter(rows))
+    code, out, _ = call(capsys, "verify", "--all")
+    assert code == 0
+    assert "ok   X1 " in out
+    assert out.endswith("2 of 2 rules and results passed\n")
+    rows.append(dataclasses.replace(rows[1], error=1.0))
+    code, out, _ = call(capsys, "verify", "--all")
+    assert code == 1
+    assert "FAIL X1 " in out
+    assert "2 of 3" in out
+    assert json.loads(call(capsys, "verify", "--all", "--json")[1])[2]["passed"] is False
 
 
 def test_verify(capsys):

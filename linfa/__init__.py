@@ -3,7 +3,7 @@
 A learning rule is one object, written as matrix algebra and read four ways:
 
 derive     the matrix differential equations (SymPy)            `linfa.derive`      symbolic.py
-           everything of low degree that they conserve          `linfa.discover`    discover.py
+           everything of low degree that they conserve          `linfa.discover`    discovery.py
 simulate   gradient flow and descent (NumPy, SciPy)             `linfa.simulate`    simulate.py, `linfa.descend`
 verify     every claim checked, in every reading                `linfa.verify`      verify.py
 promote    the same rule on a PyTorch model                     `deep.promote`
@@ -33,7 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-_SYMBOLIC = {"derive": "linfa.symbolic", "discover": "linfa.discover"}
+_SYMBOLIC = {"derive": "linfa.symbolic", "discover": "linfa.discovery"}
 
 
 def __getattr__(name):

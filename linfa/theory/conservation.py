@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from linfa.discover import discover
+from linfa.discovery import discover
 from linfa.rules import (
     Conserved,
     Hebb,

@@ -9,7 +9,7 @@ import sympy as sp
 
 import linfa
 from linfa.algebra import T
-from linfa.discover import discover
+from linfa.discovery import discover
 from linfa.rules import Dense, Direct, KolenPollack, Layerwise, Plasticity, Rule, named
 from linfa.theory.conservation import invariant_count
 
@@ -97,7 +97,7 @@ def test_a_rule_of_ones_own():
 
 
 def test_a_wrong_polynomial_is_refuted(monkeypatch):
-    from linfa.discover import _Space
+    from linfa.discovery import _Space
 
     right = _Space.conserved
     monkeypatch.setattr(_Space, "explained", lambda self, matrices: 0)

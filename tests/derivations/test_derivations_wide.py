@@ -4,11 +4,18 @@ import math
 
 import pytest
 
-from derivations import dfa_depth, dfa_invariant, dfa_width_free
+from derivations import dfa_depth, dfa_invariant, dfa_width_free, relu_invariant
 from derivations.proof import ProofError
+from linfa.theory.alignment.relu import relu_gradients
 from linfa.theory.depth.power_clock import power_clock
 from linfa.theory.depth.width_free import WidthFree
 from linfa.theory.depth.zero_init_dfa import dfa_factor
+
+
+def _off(weights, biases, feedback, X, slope):
+    """Gradients that are off in the first layer."""
+    dW, db = relu_gradients(weights, biases, feedback, X, slope)
+    return (dW[0] + 1, *dW[1:]), db
 
 
 class Swapped(WidthFree):
@@ -35,6 +42,11 @@ def test_depths(depth):
         assert module.derivation(depth).title.endswith(f"depth {depth}")
 
 
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_relu_instances(seed):
+    assert relu_invariant.derivation(hidden=(3 + seed,), samples=7, seed=seed)
+
+
 MUTATIONS = [
     (dfa_invariant, "mismatch", lambda below, above, bridge: below @ below.T - 2 * bridge @ above),
     (dfa_invariant, "mismatch", lambda below, above, bridge: below @ below.T - bridge @ above),
@@ -42,6 +54,8 @@ MUTATIONS = [
     (dfa_depth, "dfa_factor", lambda squares: math.prod(h / 2 for h in squares)),
     (dfa_depth, "dfa_timescale", lambda squares: 1 / dfa_factor(squares)),
     (dfa_depth, "power_clock", lambda x, p: power_clock(x, p - 1)),
+    (relu_invariant, "relu_invariant", lambda below, above, feedback, bias=None: (below**2).sum(-1)),
+    (relu_invariant, "relu_gradients", _off),
     (dfa_width_free, "WidthFree", Swapped),
     (dfa_width_free, "WidthFree", WithoutGrams),
 ]

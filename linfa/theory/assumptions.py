@@ -39,12 +39,12 @@ def layer_rates(rule, *moving: bool) -> tuple[float, ...]:
     >>> layer_rates(linfa.fa(), True, False)
     Traceback (most recent call last):
         ...
-    linfa.theory.base.AssumptionError: W_2 has to be frozen, and no other layer: Euclidean()
+    linfa.theory.base.AssumptionError: exactly W_2 should be frozen: Euclidean()
     """
     rates = rule.geometry.rates if isinstance(rule.geometry, LayerRates) else ()
     if tuple(map(bool, rates)) != moving:
         frozen = ", ".join(f"W_{number}" for number, moves in enumerate(moving, 1) if not moves)
-        raise AssumptionError(f"{frozen} has to be frozen, and no other layer: {rule.geometry}")
+        raise AssumptionError(f"exactly {frozen} should be frozen: {rule.geometry}")
     plain(dataclasses.replace(rule, geometry=Euclidean()))
     return rates
 

@@ -146,16 +146,16 @@ def test_limit_of_a_network():
 
 
 RULES = [
-    (FrozenReadout, Rule(Layerwise(), Dense()), "W_2 has to be frozen, and no other layer: Euclidean"),
-    (FrozenReadout, Rule(Layerwise(), Dense(), geometry=LayerRates((0.0, 0.0))), "W_2 has to be frozen, and no other"),
-    (FrozenReadout, Rule(Layerwise(), Dense(), geometry=HIDDEN), "W_2 has to be frozen, and no other"),
-    (FrozenReadout, Rule(Layerwise(), Dense(), geometry=LayerRates((1.0, 0.0, 0.0))), "W_2 has to be frozen"),
+    (FrozenReadout, Rule(Layerwise(), Dense()), "exactly W_2 should be frozen: Euclidean"),
+    (FrozenReadout, Rule(Layerwise(), Dense(), geometry=LayerRates((0.0, 0.0))), "exactly W_2 should be frozen"),
+    (FrozenReadout, Rule(Layerwise(), Dense(), geometry=HIDDEN), "exactly W_2 should be frozen"),
+    (FrozenReadout, Rule(Layerwise(), Dense(), geometry=LayerRates((1.0, 0.0, 0.0))), "exactly W_2 should be frozen"),
     (FrozenReadout, Rule(Layerwise(), RandomFactors(2), Oja(), geometry=READOUT), "feedback learns"),
     (FrozenReadout, Rule(Direct(1), Dense(), geometry=READOUT), "no feedback edge"),
     (FrozenReadout, Rule(Layerwise(), RandomFactors(2, 1.0), geometry=READOUT), "clamped at 1.0"),
     (FrozenReadout, Rule(Layerwise(), RedrawnSign(), geometry=READOUT), "drawn anew"),
     (FrozenReadout, Rule(Layerwise(), Dense(), decay=0.2, geometry=READOUT), "weights decay at rate 0.2"),
-    (FrozenHidden, Rule(Layerwise(), Dense(), geometry=READOUT), "W_1 has to be frozen, and no other layer"),
+    (FrozenHidden, Rule(Layerwise(), Dense(), geometry=READOUT), "exactly W_1 should be frozen"),
     (FrozenHidden, Rule(Layerwise(), Transpose(), decay=0.2, geometry=HIDDEN), "weights decay at rate 0.2"),
     (FrozenHidden, Rule(Layerwise(), SVDFactors(2, 1.0), Normative(), geometry=HIDDEN), "clamped"),
 ]

@@ -4,12 +4,13 @@ import math
 
 import pytest
 
-from derivations import dfa_depth, dfa_invariant, dfa_width_free, relu_invariant
+from derivations import dfa_depth, dfa_invariant, dfa_width_free, relu_invariant, wide_fa
 from derivations.proof import ProofError
 from linfa.theory.alignment.relu import relu_gradients
 from linfa.theory.depth.power_clock import power_clock
 from linfa.theory.depth.width_free import WidthFree
 from linfa.theory.depth.zero_init_dfa import dfa_factor
+from linfa.theory.wide.wide_fa import fa_wide, fa_wide_kernels
 
 
 def _off(weights, biases, feedback, X, slope):
@@ -36,10 +37,14 @@ class WithoutGrams(WidthFree):
         return tuple(out)
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
-def test_depths(depth):
-    for module in (dfa_invariant, dfa_depth, dfa_width_free):
-        assert module.derivation(depth).title.endswith(f"depth {depth}")
+@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.parametrize("module", [dfa_invariant, dfa_depth, dfa_width_free])
+def test_depths(module, depth):
+    assert module.derivation(depth).title.endswith(f"depth {depth}")
+
+
+def test_five_layers():
+    assert dfa_invariant.derivation(5)
 
 
 @pytest.mark.parametrize("seed", range(1, 5))
@@ -58,6 +63,8 @@ MUTATIONS = [
     (relu_invariant, "relu_gradients", _off),
     (dfa_width_free, "WidthFree", Swapped),
     (dfa_width_free, "WidthFree", WithoutGrams),
+    (wide_fa, "fa_wide", lambda *args, overlap: fa_wide(*args)),
+    (wide_fa, "fa_wide_kernels", lambda *args, overlap: [2 * K for K in fa_wide_kernels(*args, overlap=overlap)]),
 ]
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+from linfa.theory.clock import poly_time
 from linfa.theory.depth.power_clock import power_clock, power_clock_inverse
 from linfa.theory.special import phi3, phi3_complement, phi3_inverse
 
@@ -32,6 +33,11 @@ def test_powers_that_are_known(x):
     assert power_clock(x, 1) == pytest.approx(-np.log1p(-x), rel=1e-14)
     assert power_clock(x, 2) == pytest.approx(np.arctanh(x), rel=1e-13)
     assert power_clock(x, 3) == pytest.approx(phi3(x), rel=1e-13)
+
+
+@given(x=st.floats(0.01, 0.99), p=st.sampled_from([1, 2, 3, 7, 15]))
+def test_it_is_the_clock_of_the_polynomial(x, p):
+    assert power_clock(x, p) == pytest.approx(poly_time(x, 0.0, [-1.0, *(0.0,) * (p - 1), 1.0]), rel=1e-9)
 
 
 @given(ys=st.lists(st.floats(0, 30), min_size=1, max_size=10), p=POWERS)

@@ -96,7 +96,7 @@ def fa_gram_descent(task, data: FAGram, lr: float, steps: int) -> tuple[np.ndarr
 def fa_gram_flow(task, data: FAGram, times, rtol: float = 1e-11, atol: float = 1e-13) -> tuple[np.ndarray, np.ndarray]:
     """The same along the flow, at times (t,), by a Runge-Kutta method in these few variables.
 
-    A second conserved quantity, G + G^T = A A^T, is that of `invariants.feedback_alignment` in these variables.
+    G + G^T = A A^T along it: what `invariants.feedback_alignment` conserves, in these variables.
 
     Args:
         task, data: as in `fa_gram_descent`.

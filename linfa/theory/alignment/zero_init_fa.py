@@ -150,10 +150,14 @@ class ZeroInitFA(Theory):
         x = phi3_inverse(self._clock(times))
         return (self.modes.SV * (x**3)[:, None, :]) @ self.modes.Vt
 
+    def unlearned(self, times) -> np.ndarray:
+        """1 - x_i^3 (t, r), the part of every mode that is still to learn, accurate also where it is tiny."""
+        gap = phi3_complement(self._clock(times))
+        return gap * (3 - 3 * gap + gap**2)
+
     def loss(self, times) -> np.ndarray:
         """1/2 E|y - W_2 W_1 x|^2 (t,): 1/2 sum_i |Sigma v_i|^2 (1 - x_i^3)^2, plus what B and label noise leave."""
-        gap = phi3_complement(self._clock(times))
-        left = gap * (3 - 3 * gap + gap**2)  # 1 - x^3
+        left = self.unlearned(times)
         unseen = self.task.Syx - self.modes.SV @ self.modes.Vt
         noise = np.trace(self.task.Syy) - (self.task.Syx**2).sum()
         return 0.5 * (left**2 @ (self.modes.SV**2).sum(0) + (unseen**2).sum() + noise)

@@ -77,7 +77,7 @@ def main(figure):
         nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
     )
     deep.promote(net, eager)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.005, momentum=0.9, weight_decay=1e-3)
     for index in torch.arange(5000).repeat(4).split(50):
         optimizer.zero_grad()
         F.cross_entropy(net(images.normalised(index)), images.y[index]).backward()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from derivations import fa_drift, fa_gram
+from derivations import fa_closed_pair, fa_drift, fa_gram, fa_lyapunov
 from derivations.proof import ProofError
 from linfa.theory.alignment.gram import FAGram
 
@@ -16,6 +16,9 @@ MUTATIONS = [
     (fa_drift, "fa_drift", lambda B, G, lr: lr * B * G * G.T * B.T),
     (fa_drift, "fa_drift", lambda B, G, lr: lr**2 * G * G.T),
     (fa_gram, "FAGram", WrongMap),
+    (fa_lyapunov, "seen_error_rate", lambda W1, W2, B, E: -(E.T * B.T * B * W2 * B * E).trace()),
+    (fa_closed_pair, "closed_pair_velocity", lambda W1, M, D, S: (D - M * W1, (D - M * W1) * W1.T)),
+    (fa_closed_pair, "closed_pair_velocity", lambda W1, M, D, S: (D - M * W1 * S, W1 * (D - M * W1 * S).T)),
 ]
 
 

@@ -60,8 +60,8 @@ def __dir__():
 def named() -> dict[str, type]:
     """Every theory by the name of its class.
 
-    >>> list(named())[:3]
-    ['EckartYoung', 'FinalMap', 'KolenPollackDecay']
+    >>> {"EckartYoung", "FinalMap", "KolenPollackDecay"} <= set(named())
+    True
     """
     from linfa.theory.base import Theory
 
@@ -78,7 +78,7 @@ def by_name(name: str) -> type:
     >>> by_name("Saxe")
     Traceback (most recent call last):
         ...
-    ValueError: no theory is called 'Saxe': choose one of EckartYoung, ...
+    ValueError: no theory is called 'Saxe': choose one of ...
     """
     theories = named()
     if name not in theories:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from derivations import fa_aligned_mode, fa_sharpness, final_loss_two_modes, scalar_chain
+from derivations import fa_aligned_mode, fa_alignment_angle, fa_sharpness, final_loss_two_modes, scalar_chain
 from derivations.proof import ProofError
 
 MUTATIONS = [
@@ -15,6 +15,9 @@ MUTATIONS = [
     (fa_aligned_mode, "gain", lambda s, x: x / sp.cbrt(2 * s)),
     (scalar_chain, "chain_weights", lambda feedback, start: [(w, *feedback, 1) for w in start]),
     (scalar_chain, "chain_polynomial", lambda feedback, start, s: (s, 0, 0, -1)),
+    (fa_alignment_angle, "alignment_tangent", lambda a, along, across, size: across / (along + size * a**2)),
+    (fa_alignment_angle, "alignment_tangent", lambda a, along, across, size: across / (along - size * a**2 / 2)),
+    (fa_alignment_angle, "cubic_time", lambda a, s, c, h, root: sp.log(1 - a / root)),
     (fa_sharpness, "fa_sharpness", lambda w1, w2, b: b * w2 + 2 * w1**2),
     (fa_sharpness, "fa_sharpness_slope", lambda w1, w2, b: b * (b * w2 - w1**2) / (b * w2 + w1**2)),
     (fa_sharpness, "edge_is_stable", lambda w1, w2, b: b * w2 > w1**2),

@@ -20,6 +20,7 @@ RULES = named() | {
     "fixed factors, broadcast": Rule(Direct(), RandomFactors(3)),
     "frozen readout": Rule(Layerwise(), RandomFactors(2), geometry=LayerRates((1.0, 0.0))),
     "frozen weights, Oja": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 0.0))),
+    "frozen weights, normative": Rule(Layerwise(), RandomFactors(2), Normative(), geometry=LayerRates((0.0, 0.0))),
     "frozen hidden layer": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 1.0))),
 }
 CLAIMED = [

@@ -1,4 +1,4 @@
-"""The command line: linfa demo | derive | discover | simulate | verify | train."""
+"""The command line: linfa demo | derive | discover | simulate | verify | atlas | train."""
 
 import dataclasses
 import json
@@ -246,6 +246,22 @@ class DiscoverCommand:
 
 
 @dataclass(frozen=True)
+class AtlasCommand:
+    """Draw the main results, closed forms beside simulations, on one HTML page."""
+
+    out: Path = Path("linfa-atlas.html")
+    """The page."""
+    seed: int = 0
+    """Seed of every task, network and feedback."""
+
+    def run(self):
+        from linfa.atlas import PLATES, atlas
+
+        print(f"The page is {atlas(self.out, self.seed, _progress(PLATES, 'atlas')).resolve()}")
+        return 0
+
+
+@dataclass(frozen=True)
 class TrainCommand:
     """Train a promoted model on images; the folder can be resumed with the same command."""
 
@@ -317,6 +333,7 @@ Command = (
     | Annotated[SimulateCommand, subcommand("simulate")]
     | Annotated[VerifyCommand, subcommand("verify")]
     | Annotated[DiscoverCommand, subcommand("discover")]
+    | Annotated[AtlasCommand, subcommand("atlas")]
     | Annotated[TrainCommand, subcommand("train")]
 )
 

@@ -131,9 +131,9 @@ RESULTS = (
     Result(
         "E18",
         "wide error-modulated Hebb, orthogonal patterns: Delta' = -[H + gamma Delta (y - Delta)] Delta, H' = 2 gamma "
-        "Delta^2 H, to C / sqrt(k), C = 6",
+        "Delta^2 H, to C / sqrt(k), C = 8",
         "read in Bordelon & Pehlevan (2023), Eq. 8",
-        6.0,
+        8.0,
         finite_size(_error),
     ),
 )

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from linfa.rules import Euclidean, Fixed, Full, LayerRates
+from linfa.rules import Euclidean, Fixed, Full, LayerRates, Layerwise
+from linfa.rules.feedback import Transpose
 from linfa.theory.base import AssumptionError
 
 TOLERANCE = 1e-9
@@ -49,10 +50,32 @@ def layer_rates(rule, *moving: bool) -> tuple[float, ...]:
     return rates
 
 
+def on_route(rule, kind: type) -> None:
+    """A `plain` rule, but for its route, which has to be of a kind that carries something else down than errors.
+
+    >>> import linfa
+    >>> on_route(linfa.fa(), linfa.rules.Target)
+    Traceback (most recent call last):
+        ...
+    linfa.theory.base.AssumptionError: route is not Target: Layerwise()
+    """
+    if type(rule.route) is not kind:
+        raise AssumptionError(f"route is not {kind.__name__}: {rule.route}")
+    plain(dataclasses.replace(rule, route=Layerwise()))
+
+
 def no_decay(rule) -> None:
     """No weight decay."""
     if rule.decay:
         raise AssumptionError(f"weights decay at rate {rule.decay}")
+
+
+def backprop(rule) -> None:
+    """A `plain` rule without decay whose feedback is the transposed weight."""
+    plain(rule)
+    no_decay(rule)
+    if type(rule.feedback) is not Transpose:
+        raise AssumptionError(f"not backprop: feedback is {rule.feedback}")
 
 
 def fixed_feedback(rule) -> None:

@@ -1,0 +1,22 @@
+"""The derivations of feedback that learns, adapts or carries targets notice a wrong formula."""
+
+import pytest
+import sympy as sp
+
+from derivations import target_projection
+from derivations.proof import ProofError
+
+MUTATIONS = [
+    (target_projection, "kummer", lambda z: sp.hyper([1], [sp.Rational(4, 3)], -z)),
+    (target_projection, "drtp_gain", lambda t, s: s * (1 + t**2) / 2),
+    (target_projection, "drtp_fraction", lambda t, s: 1 - sp.exp(-(s**2) * t**3 / 2)),
+    (target_projection, "DRTP_PEAK", 1.12472),
+    (target_projection, "PEAK_AT", 3.0),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "wrong"), MUTATIONS)
+def test_a_wrong_formula_is_noticed(module, name, wrong, monkeypatch):
+    monkeypatch.setattr(module, name, wrong)
+    with pytest.raises(ProofError, match="does not hold"):
+        module.derivation()

@@ -33,6 +33,11 @@ def expm1(x):
     return _sympy("exp", x) - 1 if is_symbolic(x) else np.expm1(x)
 
 
+def log(x):
+    """Natural logarithm."""
+    return _sympy("log", x) if is_symbolic(x) else np.log(x)
+
+
 def log1p(x):
     """log(1 + x), accurate near 0."""
     return _sympy("log", 1 + x) if is_symbolic(x) else np.log1p(x)

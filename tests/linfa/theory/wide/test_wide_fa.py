@@ -18,8 +18,8 @@ DRAWN = {
     "n": st.integers(1, 4),
     "m": st.integers(1, 4),
     "r": st.integers(1, 3),
-    "sigma1": st.floats(0, 1.5),
-    "overlap": st.floats(0, 1),
+    "sigma1": st.just(0.0) | st.floats(1e-3, 1.5),
+    "overlap": st.just(0.0) | st.floats(1e-3, 1),
     "seed": st.integers(0, 10**6),
 }
 TIMES = np.linspace(0, 5, 6)

@@ -50,10 +50,8 @@ def derivation(n: int = 2, k: int = 3, m: int = 2, seed: int = 0) -> Derivation:
     at["S_xx"] = root * root.T
     Be, change = at["B_1"] * at["E"], words.evaluated(-B * dW2 * W1 * Sxx - B * W2 * dW1 * Sxx, at)
     rate = (Be * at["S_xx"].inv() * change.T).trace()
-    steps.append(
-        equal("tr(B E Sxx^-1 (B E')^T): the second moment drops out, and linfa.theory.alignment.lyapunov.seen_error_rate "
-              "is what is left", rate, seen_error_rate(at["W_1"], at["W_2"], at["B_1"], at["E"]), "L'")
-    )  # fmt: skip
+    text = "tr(B E Sxx^-1 (B E')^T), where Sxx drops out: linfa.theory.alignment.lyapunov.seen_error_rate"
+    steps.append(equal(text, rate, seen_error_rate(at["W_1"], at["W_2"], at["B_1"], at["E"]), "L'"))
     conserved = at["W_1"] * at["W_1"].T - at["B_1"] * at["W_2"] - (at["B_1"] * at["W_2"]).T
     through = Be * at["W_1"].T
     bound = (Be.T * conserved * Be).trace() / 2 - (through.T * through).trace()

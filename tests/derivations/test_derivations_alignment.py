@@ -1,9 +1,11 @@
 """The derivations of feedback alignment notice a wrong formula."""
 
 import pytest
+import sympy as sp
 
-from derivations import fa_closed_pair, fa_drift, fa_gram, fa_lyapunov
+from derivations import fa_closed_pair, fa_commuting_inputs, fa_drift, fa_gram, fa_layer_rates, fa_lyapunov
 from derivations.proof import ProofError
+from linfa.dynamics import State
 from linfa.theory.alignment.gram import FAGram
 
 
@@ -19,6 +21,11 @@ MUTATIONS = [
     (fa_lyapunov, "seen_error_rate", lambda W1, W2, B, E: -(E.T * B.T * B * W2 * B * E).trace()),
     (fa_closed_pair, "closed_pair_velocity", lambda W1, M, D, S: (D - M * W1, (D - M * W1) * W1.T)),
     (fa_closed_pair, "closed_pair_velocity", lambda W1, M, D, S: (D - M * W1 * S, W1 * (D - M * W1 * S).T)),
+    (fa_layer_rates, "at_equal_rates", lambda x, r: State((r[1] * x.weights[0], x.weights[1] / r[1]), x.feedback)),
+    (fa_layer_rates, "timescale", lambda s: sp.cbrt(2 / s)),
+    (fa_commuting_inputs, "timescale", lambda s: sp.cbrt(3 / s**2)),
+    (fa_commuting_inputs, "amplitude", lambda s, x: sp.cbrt(s) * x),
+    (fa_commuting_inputs, "gain", lambda s, x: x / sp.cbrt(2 * s)),
 ]
 
 

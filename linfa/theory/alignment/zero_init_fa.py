@@ -67,6 +67,29 @@ class Modes(NamedTuple):
     Vt: np.ndarray
     SV: np.ndarray
 
+    def weights(self, a, g) -> tuple[np.ndarray, np.ndarray]:
+        """W_1 = U diag(a) V^T (t, k, n_in) and W_2 = Sigma V diag(g) U^T (t, n_out, k) for a and g (t, r)."""
+        return (self.U * a[:, None, :]) @ self.Vt, (self.SV * g[:, None, :]) @ self.U.T
+
+    def map(self, learned) -> np.ndarray:
+        """Sigma V diag(learned) V^T (t, n_out, n_in) for the learned part g a of every mode (t, r)."""
+        return (self.SV * learned[:, None, :]) @ self.Vt
+
+
+def descend_modes(s, lr, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """a and g (steps + 1, r) along descent from 0: a <- a + lr s (1 - g a), g <- g + lr (1 - g a) a (derived here).
+
+    Args:
+        s: (r,).
+        lr: learning rate, one for all modes or one for each.
+        steps: number of steps.
+    """
+    a, g = np.zeros((steps + 1, s.size)), np.zeros((steps + 1, s.size))
+    for i in range(steps):
+        left = 1 - g[i] * a[i]
+        a[i + 1], g[i + 1] = a[i] + lr * s * left, g[i] + lr * left * a[i]
+    return a, g
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -136,19 +159,14 @@ class ZeroInitFA(Theory):
     def _clock(self, times):
         return np.asarray(times, dtype=float)[:, None] / timescale(self.modes.s)
 
-    def _weights(self, a, g):
-        U, _, Vt, SV = self.modes
-        return (U * a[:, None, :]) @ Vt, (SV * g[:, None, :]) @ U.T
-
     def weights(self, times) -> tuple[np.ndarray, np.ndarray]:
         """W_1 (t, k, n_in) and W_2 (t, n_out, k)."""
         x = phi3_inverse(self._clock(times))
-        return self._weights(amplitude(self.modes.s, x), gain(self.modes.s, x))
+        return self.modes.weights(amplitude(self.modes.s, x), gain(self.modes.s, x))
 
     def predict(self, times):
         """W_2 W_1 at the times (t,): (t, n_out, n_in)."""
-        x = phi3_inverse(self._clock(times))
-        return (self.modes.SV * (x**3)[:, None, :]) @ self.modes.Vt
+        return self.modes.map(phi3_inverse(self._clock(times)) ** 3)
 
     def unlearned(self, times) -> np.ndarray:
         """1 - x_i^3 (t, r), the part of every mode that is still to learn, accurate also where it is tiny."""
@@ -174,20 +192,12 @@ class ZeroInitFA(Theory):
 
     def discrete_weights(self, lr: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """W_1 (steps + 1, k, n_in) and W_2 (steps + 1, n_out, k) along descent with learning rate lr."""
-        return self._weights(*self._descend(lr, steps))
+        return self.modes.weights(*descend_modes(self.modes.s, lr, steps))
 
     def discrete(self, lr, steps):
         """W_2 W_1 after 0 .. steps steps of descent: (steps + 1, n_out, n_in)."""
-        a, g = self._descend(lr, steps)
-        return (self.modes.SV * (a * g)[:, None, :]) @ self.modes.Vt
-
-    def _descend(self, lr, steps):
-        s = self.modes.s
-        a, g = np.zeros((steps + 1, s.size)), np.zeros((steps + 1, s.size))
-        for i in range(steps):
-            left = 1 - g[i] * a[i]
-            a[i + 1], g[i + 1] = a[i] + lr * s * left, g[i] + lr * left * a[i]
-        return a, g
+        a, g = descend_modes(self.modes.s, lr, steps)
+        return self.modes.map(a * g)
 
     def observed(self, trajectory):
         return trajectory.map

@@ -18,6 +18,7 @@ RULES = named() | {
     "kolen-pollack without decay": linfa.kolen_pollack(0.0),
     "normative from random factors": Rule(Layerwise(), RandomFactors(2), Normative()),
     "fixed factors, broadcast": Rule(Direct(), RandomFactors(3)),
+    "layer rates": Rule(Layerwise(), RandomFactors(2), geometry=LayerRates((0.5, 2.0))),
     "frozen readout": Rule(Layerwise(), RandomFactors(2), geometry=LayerRates((1.0, 0.0))),
     "frozen weights, Oja": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 0.0))),
     "frozen weights, normative": Rule(Layerwise(), RandomFactors(2), Normative(), geometry=LayerRates((0.0, 0.0))),

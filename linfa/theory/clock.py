@@ -65,14 +65,15 @@ def cubic_root(s, c, h) -> np.ndarray:
     """
     s, c, h = _checked(s, c, h)
     p, q = 2 * c / h, 2 * s / h  # a^3 + p a = q
-    wide = np.where(p > 0, p, 1.0)
-    argument = 1.5 * q / wide * np.sqrt(3 / wide)
-    hyperbolic = 2 * np.sqrt(wide / 3) * np.sinh(np.arcsinh(argument) / 3)
-    a = np.where((p > 0) & (np.abs(argument) < 1e100), hyperbolic, np.cbrt(q))
+    size = np.maximum(np.sqrt(p), np.cbrt(np.abs(q)))
+    unit = np.where(size > 0, size, 1.0)
+    p, q = p / unit / unit, q / unit / unit / unit
+    wide = np.where(p > 1e-20, p, 1.0)
+    hyperbolic = 2 * np.sqrt(wide / 3) * np.sinh(np.arcsinh(1.5 * q * np.sqrt(3 / wide) / wide) / 3)
+    a = np.where(p > 1e-20, hyperbolic, np.cbrt(q))
     for _ in range(3):
-        slope = 3 * a**2 + p
-        a = a - np.divide(a**3 + p * a - q, slope, out=np.zeros_like(a), where=slope > 0)
-    return a
+        a = a - (a**3 + p * a - q) / np.where(size > 0, 3 * a**2 + p, 1.0)
+    return a * unit
 
 
 def cubic_time(a, s, c, h, root=None):
@@ -109,7 +110,7 @@ def _time(a, z, root, c, h):
     """The same with z = -log(1 - a/a*) given apart, accurate where a rounds to a*."""
     q, D = root**2 + 2 * c / h, 3 * root**2 + 2 * c / h
     Delta = sqrt(3 * root**2 + 8 * c / h)
-    turned = arctan((2 * a + root) / Delta) - arctan(root / Delta)
+    turned = arctan(2 * a * Delta / (Delta**2 + root * (2 * a + root)))  # the difference, without cancellation
     return 2 / (h * D) * (z + log1p((a**2 + root * a) / q) / 2 + 3 * root / Delta * turned)
 
 

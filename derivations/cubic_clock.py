@@ -47,8 +47,8 @@ def derivation() -> Derivation:
     found = cubic_root(*map(float, numbers.values()))
     text = "linfa.theory.clock.cubic_root is the real root, here for s = 7/5, c = 1/3, h = 3/4"
     steps.append(Step(text, sp.Eq(root, exact.evalf(15), evaluate=False), bool(abs(found - float(exact)) < 1e-14)))
-    half = float(cubic_time(found / 2, *map(float, numbers.values())))
-    other = float(poly_time(found / 2, 0.0, [float(k) for k in cubic.all_coeffs()]))
+    half = float(cubic_time(float(exact) / 2, *map(float, numbers.values())))
+    other = float(poly_time(float(exact) / 2, 0.0, [float(k) for k in cubic.all_coeffs()]))
     text = "linfa.theory.clock.poly_time, from partial fractions, gives the same time to a*/2"
     steps.append(Step(text, sp.Eq(sp.Symbol("t"), half, evaluate=False), abs(half - other) < 1e-13))
     return Derivation(

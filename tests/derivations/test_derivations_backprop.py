@@ -7,8 +7,8 @@ from derivations.proof import ProofError
 from linfa.theory.clock import cubic_root, cubic_time
 
 MUTATIONS = [
-    (cubic_clock, "cubic_time", lambda a, s, c, h, root: 2 * cubic_time(a, s, c, h, root)),
-    (cubic_clock, "cubic_time", lambda a, s, c, h, root: cubic_time(a, s, c, 2 * h, root)),
+    (cubic_clock, "cubic_time", lambda a, s, c, h, root=None: 2 * cubic_time(a, s, c, h, root)),
+    (cubic_clock, "cubic_time", lambda a, s, c, h, root=None: cubic_time(a, s, c, 2 * h, root)),
     (cubic_clock, "cubic_root", lambda s, c, h: -cubic_root(s, c, h)),
     (cubic_clock, "poly_time", lambda x, x0, p: 0.5),
 ]

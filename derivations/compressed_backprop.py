@@ -51,7 +51,7 @@ def derivation() -> Derivation:
     text = "linfa.theory.dimension.compressed_backprop.compressed_task has the moment P Syx, in numbers"
     steps.append(Step(text, "to 1e-12", bool(gap < 1e-12)))
     without = linfa.derive(linfa.ldfa(2, "kolen-pollack"), 2)
-    text = "CompressedBackprop's closed form in the mode equations leaves nothing"
+    text = "the equations of one mode are those of backprop, which Riccati solves: CompressedBackprop has nothing left"
     steps.append(nothing_left(text, CompressedBackprop.residuals(without), "residual"))
     return Derivation(
         "Q-only LDFA is backprop on compressed targets",

@@ -48,7 +48,7 @@ def derivation() -> Derivation:
         riccati = sum(F[i][l] * X[l][j] + X[i][l] * F[l][j] - X[i][l] * X[l][j] for l in range(2))  # noqa: E741
         left, right = (words.reduced(side, {}, balance) for side in (change, riccati))
         steps.append(equal(f"X' = F X + X F - X^2, block {i + 1}{j + 1}", left, right, f"Xdot_{i + 1}{j + 1}"))
-    text = "NormativeFactors' closed form in the mode equations leaves nothing"
+    text = "the equations of one mode are those of backprop, which Riccati solves: NormativeFactors has nothing left"
     steps.append(nothing_left(text, NormativeFactors.residuals(equations), "residual"))
     return Derivation(
         "normative factors below a frozen readout",

@@ -25,11 +25,8 @@ from linfa.theory.dimension.bottleneck import bottleneck as narrowed
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_depths(depth):
     assert factor_balance.derivation(depth).title.endswith(f"depth {depth}")
-    for rule in (
-        linfa.ldfa(2, "fixed"),
-        Rule(Direct(), RandomFactors(2), decay=0.2),
-        Rule(Direct(1), RandomFactors(2)),
-    ):
+    for route, decay in ((Layerwise(), 0.0), (Direct(), 0.2), (Direct(1), 0.0)):
+        rule = Rule(route, RandomFactors(2), decay=decay)
         assert bottleneck.derivation(depth, rule).title.endswith(f"depth {depth}")
 
 

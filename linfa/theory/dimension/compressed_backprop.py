@@ -6,13 +6,14 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from linfa.algebra import T
 from linfa.dynamics import State
 from linfa.network import Network
 from linfa.rules import KolenPollack, LowRank, bp, ldfa
 from linfa.simulate import descend
 from linfa.task import Task
 from linfa.theory import assumptions, examples
-from linfa.theory.backprop.saxe import SaxeMode, bp_mode
+from linfa.theory.backprop.riccati import Riccati, lambda_balanced_network
 from linfa.theory.base import AssumptionError, Setup, Theory, relative_error
 from linfa.theory.result import Result, of_flow
 
@@ -40,12 +41,12 @@ class CompressedBackprop(Theory):
     """Two factors, P fixed and Q by Kolen-Pollack from Q = W_2^T P^T: (W_1, P W_2) is backprop on the targets P y.
 
     Q stays W_2^T P^T, so W_1' = Q P E = (P W_2)^T P E and (P W_2)' = P E W_1^T, where P E = P Syx - (P W_2) W_1 Sxx.
-    This holds for any start, data and decay, exactly in descent too.  From a balanced aligned start the closed form is
-    that of `SaxeMode` on the compressed task: P W_2 W_1 = U diag(u_i(t)) V^T with P Sigma = U diag(s_i) V^T.  What P
-    does not see follows as a regression on W_1, (P_o W_2)' = (P_o Syx - P_o W_2 W_1 Sxx) W_1^T.
+    This holds for any start, data and decay, exactly in descent too.  From a lambda-balanced start the closed form is
+    that of `Riccati` on the compressed task.  What P does not see follows as a regression on W_1,
+    (P_o W_2)' = (P_o Syx - P_o W_2 W_1 Sxx) W_1^T.
 
-    Assumptions: two layers, two factors, Kolen-Pollack without decay, Q = W_2^T P^T; the start (W_1, P W_2) and the
-    task of the targets P y as in `SaxeMode`.
+    Assumptions: two layers, two factors, Kolen-Pollack without decay, Q = W_2^T P^T, white inputs,
+    Q Q^T - W_1 W_1^T = lambda I.
 
     Source: derived here (`derivations.compressed_backprop`).
 
@@ -81,30 +82,32 @@ class CompressedBackprop(Theory):
         self.backprop  # noqa: B018  checks the rest
 
     @cached_property
-    def backprop(self) -> SaxeMode:
+    def backprop(self) -> Riccati:
         """The theory of backprop on the compressed task, at the start (W_1, P W_2)."""
         Q, P = self.start.feedback[0]
-        return SaxeMode(bp(), compressed_task(self.task, P), State((self.start.weights[0], Q.T), ((),)))
+        return Riccati(bp(), compressed_task(self.task, P), State((self.start.weights[0], Q.T), ((),)))
 
     def predict(self, times):
-        """P W_2 W_1 at the times (t,): (t, r, n_in)."""
+        """W_1^T W_1 (t, n_in, n_in), P W_2 W_1 (t, r, n_in) and Q^T Q (t, r, r) at the times (t,)."""
         return self.backprop.predict(times)
 
     def observed(self, trajectory):
-        return trajectory.feedback[0][1] @ trajectory.map
+        W1, (Q, P) = trajectory.weights[0], trajectory.feedback[0]
+        return T(W1) @ W1, P @ trajectory.map, T(Q) @ Q
 
     @classmethod
     def residuals(cls, equations):
-        """Time derivatives minus the right-hand sides at w_1 = q = p w_2 = sqrt(u(t)), singular value p s."""
+        """The equations of one mode at q = p w_2 minus those of backprop with p w_2 and p s, which `Riccati` solves."""
         import sympy as sp
 
-        t, u0, p0 = sp.symbols("t u_0 p_0", positive=True)
+        from linfa.symbolic import derive
+
         modes = equations.modes()
         w1, w2, q, p = modes
         s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
-        root = sp.sqrt(bp_mode(t, p0 * s, u0))
-        closed = {w1: root, w2: root / p0, q: root, p: p0}
-        return tuple(sp.simplify(sp.diff(closed[x], t) - v.subs(closed)) for x, v in modes.items())
+        below, above = (v.subs({w2: p * w2, s: p * s}, simultaneous=True) for v in derive(bp(), 2).modes().values())
+        tied = {x: v.subs(q, p * w2) for x, v in modes.items()}
+        return tuple(map(sp.expand, (tied[w1] - below, p * tied[w2] - above, tied[q] - above, tied[p])))
 
     @classmethod
     def example(cls, rule, seed=0):
@@ -113,15 +116,12 @@ class CompressedBackprop(Theory):
         n, k, m = (int(rng.integers(low, low + 4)) for low in (1, rank, rank))
         task = examples.white_task(rng, n, m, 0.5, 1.5)
         ((_, P),) = examples.feedback(rule, rng, (n, k, m))
-        narrow = Network.aligned(compressed_task(task, P), [k], rng.uniform(0.05, 0.3, min(n, len(P))), seed=seed)
-        W1, seen = narrow.weights
-        W2 = _seen_as(seen, P, 0.3 * rng.standard_normal((m, k)))
-        return Setup(task, Network((W1, W2)), np.linspace(0, 5, 21), ((seen.T, P),))
-
-
-def _seen_as(seen, P, rest):
-    """The W_2 next to a given one, rest, with P W_2 = seen."""
-    return rest + np.linalg.pinv(P) @ (seen - P @ rest)
+        allowed = [0, *([1] if k <= rank else []), *([-1] if k <= n else [])]
+        imbalance = rng.choice(allowed) * rng.uniform(0.2, 1.0)
+        W1, seen = lambda_balanced_network((n, k, rank), imbalance, 0.4, seed).weights
+        rest = 0.3 * rng.standard_normal((m, k))
+        W2 = rest + np.linalg.pinv(P) @ (seen - P @ rest)
+        return Setup(task, Network((W1, W2)), np.linspace(0, 4, 17), ((seen.T, P),))
 
 
 def _equivalence(seed):

@@ -6,13 +6,14 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from linfa.algebra import T
 from linfa.dynamics import State
 from linfa.network import Network
 from linfa.rules import LayerRates, Layerwise, Normative, RandomFactors, Rule, bp
 from linfa.simulate import simulate
 from linfa.task import Task
 from linfa.theory import assumptions, examples
-from linfa.theory.backprop.saxe import SaxeMode, bp_mode
+from linfa.theory.backprop.riccati import Riccati, lambda_balanced_network
 from linfa.theory.base import AssumptionError, Setup, Theory, relative_error
 from linfa.theory.result import Result, flow_error
 
@@ -24,12 +25,11 @@ __all__ = ["NormativeFactors"]
 class NormativeFactors(Theory):
     """Normative factors below a frozen readout: (P, Q) is backprop in the network Q P with white inputs, target W_2^T.
 
-    Q' = (W_2^T - Q P) P^T and P' = Q^T (W_2^T - Q P), from any start.  From balanced factors along the singular vectors
-    of W_2^T = U diag(s_i) V^T the closed form is that of `SaxeMode`, Q P = U diag(u_i(t)) V^T; the modes that the
-    factors do not hold at the start stay out, and `EckartYoung` is the end of the others.
+    Q' = (W_2^T - Q P) P^T and P' = Q^T (W_2^T - Q P), from any start.  From balanced factors the closed form is that of
+    `Riccati`; its end, where the start sees all leading modes, is `EckartYoung`.
 
-    Assumptions: two layers, W_2 frozen (`LayerRates` with a zero there), normative plasticity without decay; Q^T Q =
-    P P^T and Q P = U diag(u_i(0)) V^T with u_i(0) >= 0.  Any task.
+    Assumptions: two layers, W_2 frozen (`LayerRates` with a zero there), normative plasticity without decay;
+    Q^T Q - P P^T = lambda I, as with `SVDFactors`, where lambda = 0.  Any task.
 
     Source: derived here (`derivations.normative_riccati`).
 
@@ -61,30 +61,31 @@ class NormativeFactors(Theory):
         self.backprop  # noqa: B018  checks the factors
 
     @cached_property
-    def backprop(self) -> SaxeMode:
+    def backprop(self) -> Riccati:
         """The theory of backprop on the task of W_2^T, at the start (P, Q)."""
         Q, P = self.start.feedback[0]
-        return SaxeMode(bp(), Task.teacher(self.start.weights[1].T), State((P, Q), ((),)))
+        return Riccati(bp(), Task.teacher(self.start.weights[1].T), State((P, Q), ((),)))
 
     def predict(self, times):
-        """Q P at the times (t,): (t, k, n_out)."""
+        """P^T P (t, n_out, n_out), Q P (t, k, n_out) and Q Q^T (t, k, k) at the times (t,)."""
         return self.backprop.predict(times)
 
     def observed(self, trajectory):
         Q, P = trajectory.feedback[0]
-        return Q @ P
+        return T(P) @ P, Q @ P, Q @ T(Q)
 
     @classmethod
     def residuals(cls, equations):
-        """Time derivatives minus the right-hand sides at q = p = sqrt(u(t)), with target w_2."""
+        """The equations of one mode minus those of backprop with p, q, w_2 for w_1, w_2, s, which `Riccati` solves."""
         import sympy as sp
 
-        t, u0, w = sp.symbols("t u_0 w", positive=True)
-        modes = equations.modes()
-        _, w2, q, p = modes
-        root = sp.sqrt(bp_mode(t, w, u0))
-        closed = {w2: w, q: root, p: root}
-        return tuple(sp.simplify(sp.nsimplify(sp.diff(closed[x], t) - modes[x].subs(closed))) for x in closed)
+        from linfa.symbolic import derive
+
+        modes, plain = equations.modes(), derive(bp(), 2).modes()
+        w1, w2, q, p = modes
+        s = next(iter(sp.Tuple(*plain.values()).free_symbols - set(plain)))
+        below, above = (v.subs({w1: p, w2: q, s: w2}, simultaneous=True) for v in plain.values())
+        return tuple(map(sp.expand, (modes[p] - below, modes[q] - above, sp.nsimplify(modes[w2]))))
 
     @classmethod
     def example(cls, rule, seed=0):
@@ -92,13 +93,10 @@ class NormativeFactors(Theory):
         rng, rank = examples.generator(seed), examples.rank_of(rule)
         n, k, m = (int(rng.integers(low, low + 4)) for low in (1, rank, rank))
         task = examples.white_task(rng, n, m, 0.3, 1.0)
-        size = min(k, m)
-        U, V = examples.frame(rng, k, size), examples.frame(rng, m, size)
-        W2 = (V * rng.uniform(0.5, 1.5, size)) @ U.T
-        root, turn = np.sqrt(rng.uniform(0.05, 0.3, rank)), examples.frame(rng, rank, rank)
-        feedback = (U[:, :rank] * root) @ turn.T, turn @ (V[:, :rank] * root).T
-        network = Network((examples.matrix(rng, k, n, 0.1, 0.5), W2))
-        return Setup(task, network, np.linspace(0, 5, 21), (feedback,))
+        network = Network((examples.matrix(rng, k, n, 0.1, 0.5), examples.matrix(rng, m, k, 0.5, 1.5)))
+        imbalance = rng.choice([-1, 0, 1]) * rng.uniform(0.2, 1.0)
+        P, Q = lambda_balanced_network((m, rank, k), imbalance, 0.4, seed).weights
+        return Setup(task, network, np.linspace(0, 4, 17), ((Q, P),))
 
 
 def _rule(first):

@@ -6,8 +6,9 @@ import linfa
 from derivations import words
 from derivations.proof import Derivation, Step, equal, given, nothing_left
 from linfa.simulate import advance
+from linfa.theory.depth.common_modes import dfa_factor, dfa_timescale
 from linfa.theory.depth.power_clock import power_clock
-from linfa.theory.depth.zero_init_dfa import ZeroInitDFA, dfa_factor, dfa_timescale
+from linfa.theory.depth.zero_init_dfa import ZeroInitDFA
 
 
 def derivation(depth: int = 3) -> Derivation:
@@ -66,7 +67,7 @@ def derivation(depth: int = 3) -> Derivation:
     for cut, rate in enumerate(rates, 2):
         steps.append(equal(f"alpha' = 1 - f_L and mu_{cut}' = (1 - f_L) f_{cut - 1}: the slope of mu_{cut} in alpha",
                            sp.diff(rate, alpha), learned[cut - 1], f"dmu_{cut}/dalpha"))  # fmt: skip
-        steps.append(equal(f"linfa.theory.depth.zero_init_dfa.dfa_factor gives f_{cut} = mu_{cut} h_{cut - 1} f_"
+        steps.append(equal(f"linfa.theory.depth.common_modes.dfa_factor gives f_{cut} = mu_{cut} h_{cut - 1} f_"
                            f"{cut - 1}", rate * h[cut - 2] * learned[cut - 1], learned[cut], f"f_{cut}"))  # fmt: skip
     T = dfa_timescale(h)
     steps.append(equal("with alpha = T x and T of dfa_timescale, f_L", sp.powsimp(learned[-1].subs(alpha, T * x)), x**p,

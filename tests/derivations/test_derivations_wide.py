@@ -7,9 +7,9 @@ import pytest
 from derivations import dfa_depth, dfa_invariant, dfa_width_free, relu_invariant, wide_fa
 from derivations.proof import ProofError
 from linfa.theory.alignment.relu import relu_gradients
+from linfa.theory.depth.common_modes import dfa_factor
 from linfa.theory.depth.power_clock import power_clock
 from linfa.theory.depth.width_free import WidthFree
-from linfa.theory.depth.zero_init_dfa import dfa_factor
 from linfa.theory.wide.wide_fa import fa_wide, fa_wide_kernels
 
 

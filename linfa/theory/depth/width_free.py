@@ -11,7 +11,7 @@ from linfa.simulate import descend
 from linfa.task import Task
 from linfa.theory import examples
 from linfa.theory.base import relative_error
-from linfa.theory.depth.zero_init_dfa import effective_feedback
+from linfa.theory.depth.common_modes import effective_feedback
 from linfa.theory.result import Result
 
 __all__ = ["WidthFree", "width_free_descent"]

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 import linfa
 from linfa.theory import examples
 from linfa.theory.base import relative_error
+from linfa.theory.depth.common_modes import effective_feedback
 from linfa.theory.depth.width_free import width_free_descent
-from linfa.theory.depth.zero_init_dfa import ZeroInitDFA, effective_feedback
+from linfa.theory.depth.zero_init_dfa import ZeroInitDFA
 
 SEEDS = st.integers(0, 10**6)
 

@@ -10,7 +10,8 @@ from linfa.dynamics import State
 from linfa.theory import AssumptionError, examples
 from linfa.theory.alignment.zero_init_fa import ZeroInitFA, timescale
 from linfa.theory.base import relative_error
-from linfa.theory.depth.zero_init_dfa import BROADCAST, ZeroInitDFA, dfa_factor, dfa_timescale
+from linfa.theory.depth.common_modes import dfa_factor, dfa_timescale
+from linfa.theory.depth.zero_init_dfa import BROADCAST, ZeroInitDFA
 
 SEEDS = st.integers(0, 10**6)
 RULES = {"dfa": linfa.dfa(), "fa": linfa.fa(), "low rank": BROADCAST, "layerwise, low rank": linfa.ldfa(2, "fixed")}

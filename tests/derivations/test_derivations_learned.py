@@ -3,8 +3,9 @@
 import pytest
 import sympy as sp
 
-from derivations import target_projection
+from derivations import local_learning, target_projection
 from derivations.proof import ProofError
+from linfa.dynamics import State
 
 MUTATIONS = [
     (target_projection, "kummer", lambda z: sp.hyper([1], [sp.Rational(4, 3)], -z)),
@@ -12,6 +13,9 @@ MUTATIONS = [
     (target_projection, "drtp_fraction", lambda t, s: 1 - sp.exp(-(s**2) * t**3 / 2)),
     (target_projection, "DRTP_PEAK", 1.12472),
     (target_projection, "PEAK_AT", 3.0),
+    (local_learning, "first_head", lambda state: State((state.weights[0], state.feedback[-1][0].T))),
+    (local_learning, "bp_mode", lambda t, s, u0: s + (u0 - s) * sp.exp(-2 * s * t)),
+    (local_learning, "readout_memory", lambda t, s, u0: sp.exp(-s * t)),
 ]
 
 

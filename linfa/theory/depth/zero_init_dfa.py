@@ -192,7 +192,7 @@ def _chain(seed):
     task = Task.teacher(rng.uniform(0.8, 1.5, (1, 1)))
     b = rng.uniform(0.8, 1.5, depth - 1) * rng.choice([-1, 1], depth - 1)
     feedback = tuple((np.full((1, 1), v),) for v in b)
-    return _error(dfa(), Setup(task, Network.zero((1,) * (depth + 1)), np.linspace(0, 6, 13), feedback))
+    return _error(dfa(), Setup(task, Network.zero((1,) * (depth + 1)), np.linspace(0, 3, 13), feedback))
 
 
 def _aligned(seed):

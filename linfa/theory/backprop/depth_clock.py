@@ -126,8 +126,10 @@ def depth_mode(times, s, u0, N):
     if not ((goal >= 0) & np.isfinite(goal)).all():
         raise ValueError(f"times are finite and at least 0: got {np.min(times)} to {np.max(times)}")
     rests = (start == 0) | (start == s)
-    u0 = np.where(rests, np.where(s > 0, s / 2, 1.0), start)  # any mode that moves
-    s = np.maximum(s, _NOTHING * u0)
+    low, high = np.minimum(start, s), np.maximum(start, s)
+    unit = np.where(rests, 1.0, high)
+    u0, s = np.where(rests, 0.5, start / unit), np.where(rests, 1.0, s / unit)
+    goal, s = goal * unit ** (1 - g), np.maximum(s, _NOTHING)
     y0, odds = _nearness(u0, s), np.log(u0) - np.log(np.abs(s - u0))
     tau = goal * u0**-g / 2
     for _ in range(2000):
@@ -137,7 +139,7 @@ def depth_mode(times, s, u0, N):
         tau = tau + step
         if (np.abs(step * (s - u)) <= 1e-14).all():
             break
-    return np.where(rests, start, bp_mode(tau, s, u0))
+    return np.where(rests, start, np.clip(unit * bp_mode(tau, s, u0), low, high))
 
 
 _NOTHING = 1e-40

@@ -56,12 +56,12 @@ def test_small_starts_take_a_power_of_them(N):
     assert depth_clock(1.0, u0, 1.7, N) == pytest.approx(u0 ** (2 / N - 1) / ((1 - 2 / N) * 1.7), rel=1e-5)
 
 
-@given(start=st.floats(1e-4, 3.0), s=st.floats(0, 3), N=DEPTHS, times=st.lists(TIMES, min_size=1, max_size=6))
+@given(start=st.floats(0.01, 3.0), s=st.floats(0, 3), N=DEPTHS, times=st.lists(TIMES, min_size=1, max_size=6))
 def test_inverse_pair(start, s, N, times):
     u = depth_mode(times, s, start, N)
     seen = np.abs(u - s) > 1e-3 * max(s, start)
     clock = depth_clock(u[seen], start, s, N)
-    assert clock == pytest.approx(N * np.array(times)[seen], rel=1e-9, abs=1e-11 * (1 + start ** (2 / N - 1)))
+    assert clock == pytest.approx(N * np.array(times)[seen], rel=1e-9, abs=1e-9)
     order = np.argsort(times)
     assert (np.diff(u[order]) * np.sign(s - start) >= -1e-14).all()
 

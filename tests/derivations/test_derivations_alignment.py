@@ -3,7 +3,15 @@
 import pytest
 import sympy as sp
 
-from derivations import fa_closed_pair, fa_commuting_inputs, fa_drift, fa_gram, fa_layer_rates, fa_lyapunov
+from derivations import (
+    fa_closed_pair,
+    fa_commuting_inputs,
+    fa_decay,
+    fa_drift,
+    fa_gram,
+    fa_layer_rates,
+    fa_lyapunov,
+)
 from derivations.proof import ProofError
 from linfa.dynamics import State
 from linfa.theory.alignment.gram import FAGram
@@ -26,6 +34,8 @@ MUTATIONS = [
     (fa_commuting_inputs, "timescale", lambda s: sp.cbrt(3 / s**2)),
     (fa_commuting_inputs, "amplitude", lambda s, x: sp.cbrt(s) * x),
     (fa_commuting_inputs, "gain", lambda s, x: x / sp.cbrt(2 * s)),
+    (fa_decay, "fa_decay_residual", lambda s, decay: s / (1 + decay**3)),
+    (fa_decay, "fa_decay_end", lambda Sigma, B, decay: (B @ Sigma, Sigma, Sigma)),
 ]
 
 

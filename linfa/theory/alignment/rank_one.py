@@ -173,7 +173,7 @@ class RankOneFA(Theory):
 
     @classmethod
     def residuals(cls, equations):
-        """Velocities of one mode on the solution w_1 = b alpha, w_2 = w_2(0) + b alpha^2/2, minus the mode equations."""
+        """Velocities of one mode on w_1 = b alpha, w_2 = w_2(0) + b alpha^2/2, minus the mode equations."""
         import sympy as sp
 
         modes = equations.modes()

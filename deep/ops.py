@@ -92,7 +92,7 @@ def feedback_gradients(rule, stored, G, error, weight, crossed=(None, None)):
     moments = Moments(
         G=G if "G" in reads else None,
         C=C,
-        W=weight if "W" in reads else None,
+        J=weight if "J" in reads else None,
     )
     return tuple(None if v is None else -v for v in rule.plasticity.velocity(stored, moments))
 

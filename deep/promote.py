@@ -80,6 +80,8 @@ def check_rule(rule: Rule) -> None:
         raise Unsupported(f"promotion covers full weights and Euclidean steps so far, not {rule!r}")
     if type(rule.route) not in (Layerwise, Direct):
         raise Unsupported(f"promotion covers layerwise and direct routes so far, not {rule.route!r}")
+    if "J" in rule.plasticity.reads and (rule.plasticity.directions or not rule.route.single_layer):
+        raise Unsupported(f"promotion shows plasticity the weight of one layer so far, not {rule.plasticity!r}")
 
 
 def demote(model: nn.Module) -> nn.Module:

@@ -19,7 +19,22 @@ plot.py      figures                         page.py      HTML pages
 import importlib
 
 from linfa.network import Network
-from linfa.rules import Rule, bp, dfa, drtp, fa, kolen_pollack, ldfa, local, pepita, sign_symmetry
+from linfa.rules import (
+    Rule,
+    bp,
+    dfa,
+    directional_dfa,
+    dkp,
+    drtp,
+    fa,
+    kolen_pollack,
+    ldfa,
+    local,
+    muon,
+    pepita,
+    sign_symmetry,
+    weight_mirror,
+)
 from linfa.simulate import descend, simulate
 from linfa.task import Task
 from linfa.trajectory import Trajectory
@@ -28,8 +43,9 @@ from linfa.verify import Certificate, verify
 __version__ = "0.1.0"
 
 __all__ = [
-    "Certificate", "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "discover", "drtp", "fa",
-    "kolen_pollack", "ldfa", "local", "pepita", "sign_symmetry", "simulate", "verify",
+    "Certificate", "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "directional_dfa",
+    "discover", "dkp", "drtp", "fa", "kolen_pollack", "ldfa", "local", "muon", "pepita", "sign_symmetry", "simulate",
+    "verify", "weight_mirror",
 ]  # fmt: skip
 
 

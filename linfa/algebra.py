@@ -2,7 +2,7 @@
 
 Each runs on whatever it is given: numpy arrays, torch tensors, sympy matrices (explicit or symbolic).  The last two
 axes are the matrix; leading axes are batch axes.  sympy and torch are never imported here: an argument brings its own
-library with it.
+library with it.  What a rule cannot be derived with raises TypeError.
 
 >>> import numpy as np
 >>> T(np.zeros((5, 2, 3))).shape
@@ -77,6 +77,31 @@ def normalised(C):
         return C / torch.where(largest > 0, largest, 1)
     largest = np.diagonal(C, axis1=-2, axis2=-1).max(-1)[..., None, None]
     return C / np.where(largest > 0, largest, 1)
+
+
+def polar(G):
+    """The polar factor U V^T of G = U S V^T, without singular values below 1e-12 of the largest."""
+    if is_symbolic(G):
+        import sympy
+
+        from linfa.expressions import Polar
+
+        if not isinstance(G, sympy.MatrixBase):
+            return Polar(G)
+        if G.shape != (1, 1):
+            raise TypeError("the polar factor of an explicit symbolic matrix has no closed form")
+        return G.applyfunc(sympy.sign)
+    library = _torch(G) or np
+    U, s, Vt = library.linalg.svd(G, full_matrices=False)
+    keep = s > 1e-12 * s[..., :1]
+    return (U * keep[..., None, :]) @ Vt
+
+
+def norm(G):
+    """The Frobenius norm (..., 1, 1); a symbolic argument has none that is a matrix expression and raises TypeError."""
+    if is_symbolic(G):
+        raise TypeError("a norm has no symbolic form here: derive the rule with the Polar geometry")
+    return ((G * G).sum((-1, -2)) ** 0.5)[..., None, None]
 
 
 def product(factors):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from linfa.algebra import T
+from linfa.algebra import T, product
 from linfa.rules.edge import Moments
 from linfa.rules.route import Carrier
 from linfa.task import Batch
@@ -60,9 +60,7 @@ def start(rule, network, seed: int = 0) -> State:
     arrays = [np.asarray(w) for w in weights]
     feedback = []
     for edge in edges:
-        forward = arrays[edge.activity]
-        for w in arrays[edge.activity + 1 : edge.source]:
-            forward = w @ forward
+        forward = product(tuple(reversed(arrays[edge.activity : edge.source])))
         rng = np.random.default_rng((seed, edge.activity))
         stored = rule.feedback.start(rng, forward, forward.shape[-1] ** -0.5)
         feedback.append(tuple(_as(like, matrix) for matrix in stored))
@@ -112,8 +110,12 @@ def _pairs(rule, state):
     return zip(rule.route.edges(len(state.weights)), state.feedback, strict=True)
 
 
-def velocity(rule, state: State, batch: Batch) -> State:
+def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None = None) -> State:
     """The velocity of the state: d/dt W_l = -direction(E[delta_l h_(l-1)^T]) - decay W_l, and the plasticity's own.
+
+    Args:
+        rule, state, batch: what moves, and on which data.
+        rng: source of the random directions of a plasticity that samples them; None for their expectation.
 
     >>> import linfa
     >>> task, network = linfa.Task.from_spectrum([2.0, 1.0]), linfa.Network.zero((2, 3, 2))
@@ -128,9 +130,11 @@ def velocity(rule, state: State, batch: Batch) -> State:
     pulled = tuple(rule.parameterisation.pull(W, G) for W, G in zip(state.weights, gradients, strict=True))
     directions = rule.geometry.directions(pulled)
     weights = tuple(_decayed(-D, decay, W) for W, D in zip(state.weights, directions, strict=True))
+    forward = _forward_maps(rule, state, rng) if "J" in rule.plasticity.reads else {}
     feedback = []
     for edge, stored in _pairs(rule, state):
-        moments = _moments(rule, edge, state, activities[edge.activity], carried[edge.activity], batch)
+        cut = edge.activity
+        moments = _moments(rule.plasticity.reads, activities[cut], carried[cut], forward.get(cut), batch)
         moves = rule.plasticity.velocity(stored, moments)
         feedback.append(
             tuple(0 * B if dB is None else _decayed(dB, decay, B) for B, dB in zip(stored, moves, strict=True))
@@ -142,9 +146,26 @@ def _decayed(v, decay, W):
     return v - decay * W if decay else v
 
 
-def _moments(rule, edge, state, activity, carried, batch):
-    reads = rule.plasticity.reads
-    G = C = W = None
+def _forward_maps(rule, state, rng) -> dict:
+    """By the cut of each edge its forward map, or the estimate (1/N) sum d v^T from N random directions v at every cut.
+
+    d is what arrives at the edge's upper end from all edges that end there.
+    """
+    matrices = tuple(map(rule.parameterisation.matrix, state.weights))
+    edges = rule.route.edges(len(matrices))
+    exact = {edge.activity: product(tuple(reversed(matrices[edge.activity : edge.source]))) for edge in edges}
+    number = rule.plasticity.directions
+    if rng is None or number is None:
+        return exact
+    v = {cut: _as(J, rng.standard_normal((*J.shape[:-2], J.shape[-1], number))) for cut, J in exact.items()}
+    arrived: dict = {}
+    for edge in edges:
+        arrived[edge.source] = arrived.get(edge.source, 0) + exact[edge.activity] @ v[edge.activity]
+    return {edge.activity: arrived[edge.source] @ T(v[edge.activity]) / number for edge in edges}
+
+
+def _moments(reads, activity, carried, forward, batch):
+    G = C = None
     if "G" in reads:
         G = carried @ T(activity)
     if "C" in reads:
@@ -152,6 +173,4 @@ def _moments(rule, edge, state, activity, carried, batch):
         if batch.one is not None:
             mean = carried @ batch.one
             C = C - mean @ T(mean)
-    if "W" in reads:
-        W = rule.parameterisation.matrix(state.weights[edge.activity])
-    return Moments(G, C, W)
+    return Moments(G, C, forward)

@@ -1,4 +1,4 @@
-"""Two matrix expressions that sympy lacks and rules need."""
+"""Three matrix expressions that sympy lacks and rules need."""
 
 import sympy as sp
 from sympy.matrices.expressions.matexpr import MatrixElement
@@ -44,3 +44,29 @@ class Sign(sp.MatrixExpr):
 
     def _numpycode(self, printer):
         return f"numpy.sign({printer._print(self.args[0])})"
+
+
+class Polar(sp.MatrixExpr):
+    """The polar factor of a matrix expression, odd in it: the symbolic form of `linfa.algebra.polar`."""
+
+    def __new__(cls, G):
+        if G.could_extract_minus_sign():
+            return -Polar((-G).doit())
+        return super().__new__(cls, G)
+
+    shape = property(lambda self: self.args[0].shape)
+
+    def _eval_transpose(self):
+        return Polar(sp.transpose(self.args[0]).doit())
+
+    def _entry(self, i, j, **kwargs):
+        return MatrixElement(self, i, j)
+
+    def _sympystr(self, printer):
+        return f"polar({printer.doprint(self.args[0])})"
+
+    def _latex(self, printer):
+        return r"\operatorname{polar}(" + printer.doprint(self.args[0]) + ")"
+
+    def _numpycode(self, printer):
+        return f"polar({printer._print(self.args[0])})"

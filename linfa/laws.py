@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from linfa import observe
-from linfa.algebra import T, normalised, product
+from linfa.algebra import T, normalised, polar, product
 from linfa.dynamics import State, signals, start, velocity
 from linfa.network import Network
 from linfa.rules import (
@@ -266,7 +266,7 @@ def law_symbolic(problem: Problem):
         if right.is_ZeroMatrix:
             _close(number, 0 * number, 0.0, symbol)
             continue
-        code = sympy.lambdify(arguments, right, [{"normalised": normalised}, "numpy"])
+        code = sympy.lambdify(arguments, right, [{"normalised": normalised, "polar": polar}, "numpy"])
         _close(code(*values), number, 1e-9, f"d{symbol}/dt")
 
 
@@ -320,7 +320,7 @@ def law_torch(problem: Problem):
         _close(a.numpy(), b, 1e-12, "torch against numpy")
 
 
-@_law(lambda rule: not rule.feedback.redrawn)
+@_law(lambda rule: not rule.feedback.redrawn and rule.plasticity.directions is None)
 def law_descends(problem: Problem):
     """A step of `descend` is lr times the velocity."""
     rule, task, state = problem.rule, problem.task, problem.state
@@ -366,6 +366,7 @@ def _scales(rule):
     learns = not isinstance(rule.plasticity, Fixed)
     plain = isinstance(rule.feedback, (Dense, Transpose, LowRank)) and not isinstance(rule.route, Modulated)
     tied = isinstance(rule.feedback, Dense) and isinstance(rule.route, Layerwise)
+    plain = plain and rule.geometry.linear
     return plain and _unclamped(rule) and (not learns or (isinstance(rule.plasticity, KolenPollack) and tied))
 
 

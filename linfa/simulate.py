@@ -145,7 +145,7 @@ def descend(
         lr: learning rate, of weights and feedback alike.
         steps: number of steps.
         batch_size: None for the exact moments of the task, else samples drawn for each step.
-        seed: of the feedback and of the mini-batches.
+        seed: of the feedback, of the mini-batches, and of sampled directions.
         feedback: for each edge the matrices to store, instead of drawing them.
         record: keep every so many steps, and the last.
 
@@ -167,7 +167,7 @@ def descend(
     if steps < 0 or record < 1:
         raise ValueError(f"steps is at least 0 and record at least 1; got {steps} and {record}")
     state = _check(rule, task, network, feedback, seed)
-    draws, redraws = np.random.default_rng((seed, 1)), np.random.default_rng((seed, 2))
+    draws, redraws, directions = (np.random.default_rng((seed, stream)) for stream in (1, 2, 3))
     population = _like(task.batch, state)
     kept, times = [state], [0.0]
     for step in range(1, steps + 1):
@@ -175,7 +175,7 @@ def descend(
         if rule.feedback.redrawn:
             state = redraw(rule, state, redraws)
         with np.errstate(over="ignore", invalid="ignore"):
-            state = advance(state, velocity(rule, state, batch), lr)
+            state = advance(state, velocity(rule, state, batch, directions), lr)
         if not all(bool((abs(w) < 1e150).all()) for w in state.weights):
             raise Diverged(f"{rule.name} diverged at step {step} with lr={lr:g}: use a smaller learning rate")
         if step % record == 0 or step == steps:

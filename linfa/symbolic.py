@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from linfa.dynamics import State, velocity
-from linfa.expressions import Normalised
+from linfa.expressions import Normalised, Polar
 from linfa.rules import Conserved, Rule
 from linfa.task import Batch
 
@@ -237,8 +237,8 @@ def _moments(expression, table):
     expression = expression.doit()
     if isinstance(expression, sp.MatAdd):
         return sp.MatAdd(*(_moments(term, table) for term in expression.args)).doit()
-    if isinstance(expression, Normalised):
-        return Normalised(_moments(expression.args[0], table))
+    if isinstance(expression, (Normalised, Polar)):
+        return type(expression)(_moments(expression.args[0], table))
     if not isinstance(expression, sp.MatMul):
         return expression
     out = []
@@ -247,7 +247,7 @@ def _moments(expression, table):
         if pair in table:
             out[-1] = table[pair]
         else:
-            out.append(_moments(factor, table) if isinstance(factor, Normalised) else factor)
+            out.append(_moments(factor, table) if isinstance(factor, (Normalised, Polar)) else factor)
     return sp.MatMul(*out).doit()
 
 
@@ -274,7 +274,7 @@ def _words(x, transposed):
     if isinstance(x, sp.Identity):
         return sp.Integer(1)
     if isinstance(x, Normalised):
-        return sp.Symbol(f"normalised({x.args[0]})", commutative=False)
+        return sp.Symbol(str(x), commutative=False)
     if isinstance(x, sp.MatrixSymbol):
         return sp.Symbol(x.name + "^T" * (transposed and x.name not in SYMMETRIC), commutative=False)
     if isinstance(x, sp.Expr) and not isinstance(x, sp.MatrixExpr):

@@ -8,7 +8,22 @@ rule.py       the Rule, put together from its parts      catalogue.py  bp(), fa(
 claims.py     what a rule says of itself                 edge.py       where feedback runs, and what may be read there
 """
 
-from linfa.rules.catalogue import bp, dfa, drtp, fa, kolen_pollack, ldfa, local, named, pepita, sign_symmetry
+from linfa.rules.catalogue import (
+    bp,
+    dfa,
+    directional_dfa,
+    dkp,
+    drtp,
+    fa,
+    kolen_pollack,
+    ldfa,
+    local,
+    muon,
+    named,
+    pepita,
+    sign_symmetry,
+    weight_mirror,
+)
 from linfa.rules.claims import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order
 from linfa.rules.edge import Edge, Moments
 from linfa.rules.feedback import (
@@ -23,17 +38,17 @@ from linfa.rules.feedback import (
     Transpose,
     UnitSign,
 )
-from linfa.rules.geometry import Euclidean, Geometry, LayerRates
+from linfa.rules.geometry import Euclidean, Geometry, LayerRates, NewtonSchulz, Polar
 from linfa.rules.parameterisation import Full, Parameterisation
-from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Normative, Oja, Plasticity
+from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Mirror, Normative, Oja, Plasticity
 from linfa.rules.route import Carrier, Direct, Layerwise, Local, Modulated, Route, Target
 from linfa.rules.rule import CompositionError, Rule
 
 __all__ = [
     "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense", "Direct", "Edge", "ErrorRank",
     "Euclidean", "Feedback", "Fixed", "FixedSign", "Full", "Geometry", "Hebb", "Homogeneous", "KolenPollack",
-    "LayerRates", "Layerwise", "Local", "LowRank", "Modulated", "Moments", "Normative", "Oja", "Order",
-    "Parameterisation", "Plasticity", "RandomFactors", "RedrawnSign", "Route", "Rule", "SVDFactors", "Sign",
-    "Target", "Transpose", "UnitSign", "bp", "dfa", "drtp", "fa", "kolen_pollack", "ldfa", "local", "named",
-    "pepita", "sign_symmetry",
+    "LayerRates", "Layerwise", "Local", "LowRank", "Mirror", "Modulated", "Moments", "NewtonSchulz", "Normative",
+    "Oja", "Order", "Parameterisation", "Plasticity", "Polar", "RandomFactors", "RedrawnSign", "Route", "Rule",
+    "SVDFactors", "Sign", "Target", "Transpose", "UnitSign", "bp", "dfa", "directional_dfa", "dkp", "drtp", "fa",
+    "kolen_pollack", "ldfa", "local", "muon", "named", "pepita", "sign_symmetry", "weight_mirror",
 ]  # fmt: skip

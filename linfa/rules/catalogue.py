@@ -3,10 +3,12 @@
 Exact definitions and their sources stand in the parts that each of these puts together.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 from linfa.rules.feedback import Dense, FixedSign, RandomFactors, RedrawnSign, SVDFactors, Transpose, UnitSign
-from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Normative, Oja
+from linfa.rules.geometry import Polar
+from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Mirror, Normative, Oja
 from linfa.rules.route import Direct, Layerwise, Local, Modulated, Target
 from linfa.rules.rule import Rule
 
@@ -77,6 +79,49 @@ def kolen_pollack(decay: float = 0.1) -> Rule:
     return Rule(Layerwise(), Dense(), KolenPollack(), decay=decay, name="kolen-pollack")
 
 
+def weight_mirror(leak: float = 1.0, directions: int | None = None) -> Rule:
+    """Weight mirror: dB = E[xi (W xi)^T] - leak B for noise xi at the layer's input (Akrout et al. 2019).
+
+    Args:
+        leak: rate at which feedback is forgotten; it ends at W^T / leak.
+        directions: how many xi a step of descent draws; None for their expectation.
+    """
+    return Rule(Layerwise(), Dense(), Mirror(1.0, leak, directions), name="weight-mirror")
+
+
+def directional_dfa(rate: float = 1.0, directions: int | None = None, rank: int | None = None) -> Rule:
+    """Directional DFA: broadcast feedback that follows the Jacobian by forward-mode AD (Bacho & Chu, arXiv 2212.07282).
+
+    dB_l = rate (J_l^T - B_l) with J_l = W_L .. W_(l+1), from B_l = 0.  A step of descent with learning rate eta is
+    B <- (1 - a) B + a J^T with a = eta * rate, and J sampled; a = 1 is the forward gradient, one step late.
+
+    Args:
+        rate: 1 / tau.
+        directions: samples of a step of descent; None for their expectation.
+        rank: of the feedback Q P, in which Q follows J^T P^T and P is fixed (ours); None for full feedback.
+
+    >>> directional_dfa(rate=2.0)
+    directional-dfa: Direct(exact_top=0) / Dense(scale=0.0) / Mirror(gain=2.0, leak=2.0, directions=None)
+    """
+    feedback = Dense(0.0) if rank is None else RandomFactors(rank)
+    name = "directional-dfa" if rank is None else f"directional-dfa({rank})"
+    return Rule(Direct(), feedback, Mirror(rate, rate, directions), name=name)
+
+
+def dkp(decay: float = 0.1) -> Rule:
+    """Direct Kolen-Pollack: broadcast feedback with dB_l = -E[h_l e^T] - decay B_l."""
+    return Rule(Direct(), Dense(), KolenPollack(), decay=decay, name="dkp")
+
+
+def muon(rule: Rule) -> Rule:
+    """A rule whose weight updates are orthogonalised, as by Muon (Jordan et al. 2024).
+
+    >>> muon(fa())
+    fa + muon: Layerwise() / Dense(scale=1.0) / Fixed() / Polar(keep_norm=False)
+    """
+    return replace(rule, geometry=Polar(), name=f"{rule.name} + muon")
+
+
 def ldfa(
     rank: int,
     plasticity: Literal["oja", "hebb", "normative", "kolen-pollack", "fixed"] = "oja",
@@ -118,6 +163,6 @@ def named() -> dict[str, Rule]:
     """Every rule of the catalogue once, by name, low-dimensional ones at rank 2: what the tests and tables run over."""
     rules = [bp(), fa(), dfa(), *map(sign_symmetry, ("uSF", "brSF", "frSF")), kolen_pollack()]
     rules += [ldfa(2, kind) for kind in ("fixed", "oja", "hebb", "normative", "kolen-pollack")]
-    rules += [drtp(), pepita(), local()]
+    rules += [dkp(), weight_mirror(), directional_dfa(), drtp(), pepita(), local(), muon(fa())]
     rules += [ldfa(2, kind, direct=True) for kind in ("fixed", "oja", "hebb")]
     return {rule.name: rule for rule in rules}

@@ -35,9 +35,10 @@ class Moments:
         G: E[carried activity^T], (n_e, n_h).  Where the error is carried over a single layer this is its weight
             gradient.
         C: covariance of what is carried, (n_e, n_e).
-        W: the forward map itself, (n_e, n_h); exists on edges over a single layer.
+        J: the forward map of the edge, (n_e, n_h): the weight on a single layer, a product of weights over several; or
+            the estimate of it that sampled directions give.
     """
 
     G: Any = None
     C: Any = None
-    W: Any = None
+    J: Any = None

@@ -53,8 +53,11 @@ class Rule:
         spans = "an edge of this route spans several layers, which have no single weight"
         if self.feedback.reads_weight and not self.route.single_layer:
             raise CompositionError(f"{self.feedback} follows the forward weight, and {spans}: use the Layerwise route")
-        if "W" in self.plasticity.reads and not self.route.single_layer:
-            raise CompositionError(f"{self.plasticity} reads the forward weight, and {spans}: use the Layerwise route")
+        if "J" in self.plasticity.reads and not self.route.backward:
+            raise CompositionError(
+                f"{self.plasticity} reads what is between the ends of an edge, and on {self.route} they "
+                "are the ends of nothing"
+            )
         learns = not isinstance(self.plasticity, Fixed)
         if learns and isinstance(self.route, Modulated):
             raise CompositionError(
@@ -79,7 +82,7 @@ class Rule:
         """What the rule says of itself, put together from its parts, and the closed forms that speak of it."""
         from linfa import theory  # which knows the rules
 
-        claims: list[Claim] = [Order()] if self.feedback.continuous else []
+        claims: list[Claim] = [Order()] if self.feedback.continuous and self.geometry.continuous else []
         if self.feedback.bound is None:
             if self.route.error_driven:
                 claims.append(Homogeneous())

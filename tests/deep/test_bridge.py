@@ -18,13 +18,15 @@ from linfa.rules import (
     named,
 )
 
+from .covered import promotable  # isort: skip
+
 OWN = {
     "dkp": Rule(Direct(), Dense(), KolenPollack(), name="dkp"),
     "low-rank dfa, oja": Rule(Direct(), RandomFactors(2), Oja(), decay=0.05, name="low-rank dfa, oja"),
     "hebb from random": Rule(Layerwise(), RandomFactors(3), Hebb(), decay=0.02, name="hebb from random"),
     "bp with decay": Rule(Layerwise(), Transpose(), decay=0.1, name="bp with decay"),
 }
-RULES = {name: rule for name, rule in named().items() if isinstance(rule.route, (Layerwise, Direct))} | OWN
+RULES = promotable() | OWN
 
 
 @pytest.mark.parametrize("depth", range(1, 7))

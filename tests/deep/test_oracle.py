@@ -9,6 +9,7 @@ import deep
 from deep import layers
 from linfa.rules import Dense, Direct, Layerwise, RandomFactors, Rule, named
 
+from .covered import promotable  # isort: skip
 from .oracles import feedback_matrix, multi_root_gradients, surrogate_net  # isort: skip
 
 
@@ -63,8 +64,8 @@ class TokenBlock(Block):
 
 
 NETS = {"conv": (ConvNet, (5, 3, 9, 8)), "block": (Block, (5, 7, 6)), "tokens": (TokenBlock, (5, 7, 6))}
-LAYERWISE = {n: r for n, r in named().items() if isinstance(r.route, Layerwise)}
-DIRECT = {n: r for n, r in named().items() if isinstance(r.route, Direct)}
+LAYERWISE = {n: r for n, r in promotable().items() if isinstance(r.route, Layerwise)}
+DIRECT = {n: r for n, r in promotable().items() if isinstance(r.route, Direct)}
 DIRECT["two exact layers"] = Rule(Direct(exact_top=2), Dense(), name="two exact layers")
 
 
@@ -124,6 +125,9 @@ def test_direct_equals_multi_root(kind, name):
         feedback[path] = feedback_matrix(holder)
     assert len(feedback) >= 3
     grads = multi_root_gradients(plain, x, loss, feedback, source, rule.route.exact_top > 0)
+    for path, module in net.named_modules():
+        if isinstance(module, layers.Promoted):
+            grads[f"{path}.weight"] += rule.decay * module.weight.detach()
     assert_same(net, grads)
 
 

@@ -14,8 +14,10 @@ import linfa
 from deep import layers
 from linfa.rules import Dense, Direct, Layerwise, Rule, SVDFactors, named
 
+from .covered import promotable  # isort: skip
 
-COVERED = [name for name, rule in named().items() if isinstance(rule.route, (Layerwise, Direct))]
+
+COVERED = list(promotable())
 
 
 def net(seed=0):
@@ -48,8 +50,8 @@ def test_promotion_keeps_model_and_parameters(name):
 
 
 @pytest.mark.parametrize("name", sorted({*named()} - {*COVERED}))
-def test_other_routes_are_refused(name):
-    with pytest.raises(deep.Unsupported, match="layerwise and direct routes"):
+def test_other_rules_are_refused(name):
+    with pytest.raises(deep.Unsupported, match="promotion"):
         deep.promote(net(), named()[name], sample=X)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,12 @@ from linfa.testing import Problem
 def samples(n=4, m=3, N=30, seed=0):
     rng = np.random.default_rng(seed)
     return rng.standard_normal((N, n)) + 0.4, rng.standard_normal((N, m))
+
+
+def polar_of(G):
+    """The nearest partial isometry, by another driver."""
+    U, s, Vt = scipy.linalg.svd(G, full_matrices=False, lapack_driver="gesvd")
+    return sum(np.outer(u, v) for u, size, v in zip(U.T, s, Vt, strict=True) if size > 1e-11 * s[0])
 
 
 def by_hand(name, rule, W, feedback, x, y):
@@ -41,7 +48,7 @@ def by_hand(name, rule, W, feedback, x, y):
         for k in range(L - 1, 0, -1):
             if deltas[k][t] is not None:
                 continue
-            if name.startswith("dfa"):
+            if name in ("dfa", "dkp", "directional-dfa"):
                 B = chain(k - 1)[0]
                 deltas[k][t] = B.dot(deltas[L][t])
             elif "direct" in name:
@@ -57,6 +64,8 @@ def by_hand(name, rule, W, feedback, x, y):
                 deltas[k][t] = chain(k - 1)[0].dot(deltas[k + 1][t])
     mean = lambda a, b: sum(np.outer(p, q) for p, q in zip(a, b, strict=True)) / N  # noqa: E731
     G = [mean(deltas[k + 1], acts[k]) for k in range(L)]
+    if "muon" in name:  # the nearest matrix with singular values 1 in the row and column space
+        G = list(map(polar_of, G))
     dW = [-g - rule.decay * w for g, w in zip(G, W, strict=True)]
     dB = []
     for number, stored in enumerate(feedback):
@@ -64,7 +73,7 @@ def by_hand(name, rule, W, feedback, x, y):
         if "direct" in name:
             e = [W[L - 1].T.dot(d) for d in deltas[L]]
         else:
-            e = deltas[min(cut + 1, L)] if name != "dfa" else deltas[L]
+            e = deltas[L] if name in ("dfa", "dkp", "directional-dfa") else deltas[min(cut + 1, L)]
         g, e = mean(e, acts[cut]), np.array(e)
         centred = e - e.mean(0)
         spread = np.sqrt((centred**2).mean(0)).max()
@@ -80,7 +89,10 @@ def by_hand(name, rule, W, feedback, x, y):
             Q, P = stored
             gap = W[cut].T - Q.dot(P)
             d = (gap.dot(P.T), Q.T.dot(gap))
-        elif "kolen-pollack" in name:
+        elif name in ("weight-mirror", "directional-dfa"):
+            J = W[cut] if name == "weight-mirror" else np.linalg.multi_dot([*W[: cut - 1 : -1], np.eye(len(W[cut].T))])
+            d = (J.T - stored[0],)
+        elif "kolen-pollack" in name or name == "dkp":
             d = (-g.T,) if len(stored) == 1 else (-g.T.dot(stored[1].T), 0 * stored[1])
             d = tuple(v - rule.decay * B for v, B in zip(d, stored, strict=True))
         elif name == "local":  # gradient of the head's own loss
@@ -208,7 +220,7 @@ def test_without_error_nothing_learns_from_it(name):
     v = velocity(rule, start(rule, network, 0), task.batch)
     for w, dw in zip(network.weights, v.weights, strict=True):
         np.testing.assert_array_equal(dw, -rule.decay * w)
-    if "W" not in rule.plasticity.reads:
+    if "J" not in rule.plasticity.reads:
         for stored, moves in zip(start(rule, network, 0).feedback, v.feedback, strict=True):
             for B, dB in zip(stored, moves, strict=True):
                 np.testing.assert_allclose(dB, -rule.decay * B * any(rule.plasticity.learns(1)), atol=1e-15)

@@ -13,6 +13,8 @@ class Plasticity(abc.ABC):
 
     reads: ClassVar[tuple[str, ...]] = ()
     """Which of the `Moments` it needs."""
+    directions = None
+    """How many random directions a step of descent shows the edge's forward map; None for their expectation."""
     factors: ClassVar[tuple[int, ...]] = (1, 2)
     """Numbers of stored factors that it knows how to move."""
 

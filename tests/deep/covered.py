@@ -1,0 +1,16 @@
+"""Which rules promotion covers."""
+
+from deep.promote import Unsupported, check_rule
+from linfa.rules import named
+
+
+def promotable() -> dict:
+    """The rules of the catalogue that promotion covers."""
+    covered = {}
+    for name, rule in named().items():
+        try:
+            check_rule(rule)
+        except Unsupported:
+            continue
+        covered[name] = rule
+    return covered

@@ -20,7 +20,7 @@ def log_beta(y, a):
         B_z(a, 0) = y - psi(a) - gamma - sum_(j >= 1) (1 - a)_j / (j j!) e^(-jy)
 
     Args:
-        y: numbers >= 0, an array or a SymPy expression.
+        y: numbers >= 0, an array or a SymPy expression, for which the integral is left as it is.
         a: a number, more than 0.
 
     Source: known; the second series re-derived.
@@ -32,8 +32,8 @@ def log_beta(y, a):
     if is_symbolic(y):
         import sympy
 
-        z = 1 - exp(-y)
-        return z**a / a * sympy.hyper((1, a), (1 + a,), z)
+        v = sympy.Dummy("v", positive=True)
+        return sympy.Integral(v ** (a - 1) / (1 - v), (v, 0, 1 - exp(-y)))
     from scipy.special import digamma
 
     z, j = -np.expm1(-y), np.arange(1, TERMS)

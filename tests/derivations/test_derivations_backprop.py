@@ -2,8 +2,9 @@
 
 import pytest
 
-from derivations import cubic_clock
 from derivations.proof import ProofError
+from linfa.theory.backprop import balance_drift as drift
+from linfa.theory.backprop.riccati import riccati_qqt
 from linfa.theory.clock import cubic_root, cubic_time
 
 MUTATIONS = [
@@ -11,6 +12,11 @@ MUTATIONS = [
     (cubic_clock, "cubic_time", lambda a, s, c, h, root=None: cubic_time(a, s, c, 2 * h, root)),
     (cubic_clock, "cubic_root", lambda s, c, h: -cubic_root(s, c, h)),
     (cubic_clock, "poly_time", lambda x, x0, p: 0.5),
+    (riccati, "riccati_qqt", lambda W1, W2, Sigma, times: riccati_qqt(W1, W2, 2 * Sigma, times)),
+    (riccati, "riccati_qqt", lambda W1, W2, Sigma, times: riccati_qqt(W1, -W2, Sigma, times)),
+    (riccati, "riccati_qqt", lambda W1, W2, Sigma, times: riccati_qqt(W1, W2, Sigma, times) * (1 + 1e-9)),
+    (balance_drift, "balance_drift", lambda weights, G, lr: drift.balance_drift(weights, G, 2 * lr)),
+    (balance_drift, "balance_drift", lambda weights, G, lr: [-D for D in drift.balance_drift(weights, G, lr)]),
 ]
 
 
@@ -19,3 +25,8 @@ def test_a_wrong_formula_is_noticed(module, name, wrong, monkeypatch):
     monkeypatch.setattr(module, name, wrong)
     with pytest.raises(ProofError, match="does not hold"):
         module.derivation()
+
+
+@pytest.mark.parametrize("depth", [3, 5])
+def test_drift_at_any_depth(depth):
+    assert balance_drift.derivation(depth).title.endswith(f"depth {depth}")

@@ -69,7 +69,8 @@ def measured(rule, task, network, feedback, times) -> np.ndarray:
     run = simulate(rule, task, network, [0.0, *times], feedback=feedback, rtol=1e-12, atol=1e-15)
     unseen = _range_and_kernel(product(feedback[0]) @ task.Syx)[1]
     first, last = ((task.Syx - run.map[i]) @ unseen for i in (1, 2))
-    return -logm(np.linalg.lstsq(first, last, rcond=None)[0]) / (times[1] - times[0])
+    moved = logm(np.linalg.lstsq(first, last, rcond=None)[0])
+    return np.asarray(moved) / (times[0] - times[1])
 
 
 def _order(seed):

@@ -1,9 +1,10 @@
 """The derivations of feedback that learns, adapts or carries targets notice a wrong formula."""
 
+import numpy as np
 import pytest
 import sympy as sp
 
-from derivations import local_learning, target_projection
+from derivations import kp_mode, local_learning, target_projection
 from derivations.proof import ProofError
 from linfa.dynamics import State
 
@@ -13,6 +14,9 @@ MUTATIONS = [
     (target_projection, "drtp_fraction", lambda t, s: 1 - sp.exp(-(s**2) * t**3 / 2)),
     (target_projection, "DRTP_PEAK", 1.12472),
     (target_projection, "PEAK_AT", 3.0),
+    (kp_mode, "kp_weights", lambda theta, w1, w2, b: (w1 * sp.exp(theta), w2 + theta, b * sp.exp(theta))),
+    (kp_mode, "kp_time", lambda b, b0, d, s: sp.log(b / b0) / s),
+    (kp_mode, "kp_angle", lambda t, w1, w2, b, s: np.array([0.4])),
     (local_learning, "first_head", lambda state: State((state.weights[0], state.feedback[-1][0].T))),
     (local_learning, "bp_mode", lambda t, s, u0: s + (u0 - s) * sp.exp(-2 * s * t)),
     (local_learning, "readout_memory", lambda t, s, u0: sp.exp(-s * t)),

@@ -128,7 +128,7 @@ def fa_rest_points(s, b, c) -> np.ndarray:
 
 def _draw(rng, depth, direct, several):
     """Feedback numbers, what they deliver, a start, s, and a time to rest; with several roots ahead if so wanted."""
-    while True:
+    for _ in range(2000):
         b = rng.choice([-1, 1], depth - 1) * rng.uniform(0.6, 1.4, depth - 1)
         start, s = rng.uniform(-1.5, 1.5, depth), rng.uniform(-1, 1)
         seen = b if direct else np.cumprod(b[::-1])[::-1]
@@ -139,6 +139,7 @@ def _draw(rng, depth, direct, several):
         rate = (np.polyval(polynomial, path) / (end - path)).min() if end else 0.0
         if rate > 0.4 and (ahead.sum() >= 3 or not several):
             return b, seen, start, s, 24 / rate
+    raise RuntimeError("no chain that comes to rest in time")
 
 
 def _run(rule, b, start, s, times):

@@ -33,7 +33,7 @@ def derivation() -> Derivation:
     t, f, a, b = sp.symbols("t f a b", positive=True)
     start = bp_mode_weights(sp.Integer(0), s, a, b)
     for number, (found, wanted) in enumerate(zip(start, (a, b), strict=True), 1):
-        steps.append(equal(f"w_{number} of linfa.theory.backprop.unbalanced.bp_mode_weights starts at it", found, wanted,
+        steps.append(equal(f"w_{number} of linfa.theory.backprop.unbalanced.bp_mode_weights starts so", found, wanted,
                            f"w_{number}(0)"))  # fmt: skip
     text = "and solves the mode equations: nothing is left of them, for every start"
     steps.append(nothing_left(text, UnbalancedMode.residuals(equations), "residual"))

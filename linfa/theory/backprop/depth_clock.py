@@ -32,7 +32,7 @@ def log_beta(y, a):
     if is_symbolic(y):
         import sympy
 
-        v = sympy.Dummy("v", positive=True)
+        v = sympy.Symbol("v", positive=True)
         return sympy.Integral(v ** (a - 1) / (1 - v), (v, 0, 1 - exp(-y)))
     from scipy.special import digamma
 

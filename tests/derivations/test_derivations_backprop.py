@@ -2,10 +2,9 @@
 
 import pytest
 
-from derivations import balance_drift, bp_unbalanced_mode, cubic_clock, end_to_end_flow, riccati
+from derivations import balance_drift, bp_unbalanced_mode, cubic_clock, riccati
 from derivations.proof import ProofError
 from linfa.theory.backprop import balance_drift as drift
-from linfa.theory.backprop.end_to_end import end_to_end, singular_value_speed
 from linfa.theory.backprop.riccati import riccati_qqt
 from linfa.theory.backprop.saxe import bp_mode
 from linfa.theory.clock import cubic_root, cubic_time
@@ -20,9 +19,6 @@ MUTATIONS = [
     (riccati, "riccati_qqt", lambda W1, W2, Sigma, times: riccati_qqt(W1, W2, 2 * Sigma, times)),
     (riccati, "riccati_qqt", lambda W1, W2, Sigma, times: riccati_qqt(W1, -W2, Sigma, times)),
     (riccati, "riccati_qqt", lambda W1, W2, Sigma, times: riccati_qqt(W1, W2, Sigma, times) * (1 + 1e-9)),
-    (end_to_end_flow, "end_to_end", lambda W, E, N: end_to_end(W, E, N - 1)),
-    (end_to_end_flow, "end_to_end", lambda W, E, N: end_to_end(W.T, E.T, N)),
-    (end_to_end_flow, "singular_value_speed", lambda W, E, N: singular_value_speed(W, E, N) / N),
     (balance_drift, "balance_drift", lambda weights, G, lr: drift.balance_drift(weights, G, 2 * lr)),
     (balance_drift, "balance_drift", lambda weights, G, lr: [-D for D in drift.balance_drift(weights, G, lr)]),
 ]
@@ -37,5 +33,4 @@ def test_a_wrong_formula_is_noticed(module, name, wrong, monkeypatch):
 
 @pytest.mark.parametrize("depth", [2, 5])
 def test_other_depths(depth):
-    assert end_to_end_flow.derivation(depth).title.endswith(f"depth {depth}")
     assert balance_drift.derivation(depth).title.endswith(f"depth {depth}")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from linfa.algebra import is_symbolic
 from linfa.theory.base import AssumptionError
 from linfa.theory.scalar import exp, log1p, sqrt
 
@@ -47,6 +48,9 @@ def kp_time(b, b0, d, s):
         d: distance of the feedback from the readout.
         s: singular value of the task, more than 0.  All four are numbers, arrays that broadcast, or SymPy expressions.
 
+    Raises:
+        ValueError: for a b beyond a fixed point, which is never reached.
+
     Source: derived here (`derivations.kp_mode`).
 
     >>> t = kp_time(0.9, 0.1, 0.0, 1.0)  # backprop: the strength b^2 on its sigmoid
@@ -56,8 +60,11 @@ def kp_time(b, b0, d, s):
     """
     root = sqrt(d * d + 4 * s)
     high, low, moved = (d + root) / 2, (d - root) / 2, b - b0
-    fast = log1p(-moved / (high - b0)) / high
-    return log1p(moved / b0) / s - (fast - log1p(moved / (b0 - low)) / low) / root
+    parts = moved / b0, -moved / (high - b0), moved / (b0 - low)
+    if not is_symbolic(s) and not all(np.all(part > -1) for part in parts):
+        raise ValueError(f"one of {np.min(low):.6g}, 0 and {np.max(high):.6g}, fixed points, lies between b_0 and b")
+    origin, upper, lower = map(log1p, parts)
+    return origin / s - (upper / high - lower / low) / root
 
 
 def kp_angle(t, w1, w2, b, s) -> np.ndarray:

@@ -83,6 +83,12 @@ def test_late_times_and_rest():
     assert weights_at(100.0, 0.5, -0.1, -0.5, 1.0)[0] == pytest.approx(0, abs=1e-40)  # w_1 = -b: the same
 
 
+def test_places_beyond_a_fixed_point_are_refused():
+    for b in (-0.1, 1.0, 1.5):
+        with pytest.raises(ValueError, match="one of -1, 0 and 1, fixed points, lies between"):
+            kp_time(b, 0.5, 0.0, 1.0)
+
+
 def test_degenerate_modes_are_refused():
     for t in (-1.0, np.inf, np.nan):
         with pytest.raises(ValueError, match="times are finite and at least 0; got"):

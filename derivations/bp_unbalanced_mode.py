@@ -37,15 +37,14 @@ def derivation() -> Derivation:
                            f"w_{number}(0)"))  # fmt: skip
     text = "and solves the mode equations: nothing is left of them, for every start"
     steps.append(nothing_left(text, UnbalancedMode.residuals(equations), "residual"))
-    c, d = sp.symbols("c d", positive=True)
-    weaker, stronger = sp.sqrt((c - d) / 2), sp.sqrt((c + d) / 2)
-    steps.append(equal("with c = w_1^2 + w_2^2 and d = |lambda| the weights of a start are the roots of (c -+ d)/2",
-                       stronger**2 - weaker**2, d, "|lambda|"))  # fmt: skip
-    at: dict = {s: sp.Rational(3, 2), t: sp.Rational(1, 3)}
-    u0, gap = sp.Rational(6, 1), sp.Integer(5)  # w = (2, 3)
-    product = sp.prod(bp_mode_weights(at[t], at[s], sp.Integer(2), sp.Integer(3)))
-    steps.append(equal("bp_mode_unbalanced multiplies the weights of that start: at (2, 3)",
-                       bp_mode_unbalanced(at[t], at[s], u0, gap), product, "u(1/3)"))  # fmt: skip
+    below, above = ((sp.sqrt(lam**2 + 4 * u**2) - lam) / 2, (sp.sqrt(lam**2 + 4 * u**2) + lam) / 2)
+    steps.append(equal("a start of given lambda and u has w_2^2 and w_1^2 = (sqrt(lambda^2 + 4 u^2) +- lambda)/2: they "
+                       "multiply to u^2", sp.expand(below * above), u**2, "w_1^2 w_2^2"))  # fmt: skip
+    at = sp.log(2) / 13, sp.Integer(6)  # e^(-2ft) = 1/2
+    start = sp.Rational(1, 4), sp.Rational(9, 4)
+    product = sp.prod(bp_mode_weights(*at, *start))
+    steps.append(equal("bp_mode_unbalanced multiplies the weights of its start: w = (1/4, 9/4), s = 6, t = log(2)/13",
+                       bp_mode_unbalanced(*at, sp.Rational(9, 16), sp.Integer(5)), product, "u"))  # fmt: skip
     sigmoid = bp_mode_unbalanced(t, s, a, sp.Integer(0))
     steps.append(equal("without lambda it is the sigmoid, linfa.theory.backprop.saxe.bp_mode", sigmoid,
                        bp_mode(t, s, a), "u"))  # fmt: skip

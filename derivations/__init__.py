@@ -11,9 +11,12 @@ the invariant of feedback alignment, depth 2
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
 
-__all__ = ["named"]
+from linfa import theory
+
+__all__ = ["evidence", "named"]
 
 
 def named() -> dict[str, Callable]:
@@ -23,3 +26,21 @@ def named() -> dict[str, Callable]:
     return {
         file.__name__.removeprefix("derivations."): file.derivation for file in files if hasattr(file, "derivation")
     }
+
+
+def evidence(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What measures a derivation: the theories that its file imports, and the results of the files that those are from.
+
+    Returns:
+        Names of classes in `linfa.theory`, and keys of the catalogue.
+
+    >>> evidence("saxe_mode")
+    (('SaxeMode',), ('A1',))
+    """
+    imported = [value for value in vars(importlib.import_module(f"derivations.{name}")).values()
+                if re.match(r"linfa\.theory\.\w+\.", getattr(value, "__module__", None) or "")]  # fmt: skip
+    known = theory.named().values()
+    theories = tuple(value.__name__ for value in imported if value in known)
+    files = dict.fromkeys(value.__module__ for value in imported)
+    keys = (r.key for file in files for r in getattr(importlib.import_module(file), "RESULTS", ()))
+    return theories, tuple(dict.fromkeys(keys))

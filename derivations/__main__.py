@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from derivations import named
+from derivations import evidence, named
 
 
 def main(arguments=None) -> int:
@@ -33,7 +33,7 @@ def main(arguments=None) -> int:
     else:
         proof = proofs[name]()
         if options.html:
-            proof.html(options.html)
+            proof.html(options.html, *evidence(name))
             print(f"The page is {options.html.resolve()}")
         else:
             print(proof.latex() if options.latex else proof)

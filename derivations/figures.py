@@ -4,19 +4,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from linfa import plot, theory
-from linfa.rules import named
 from linfa.simulate import simulate
+from linfa.theory.examples import rules
 
 
 def trajectory(name: str, seed: int = 0):
     """What a theory predicts, as lines, and what simulated weights do, as dots.
 
     Args:
-        name: of a class in `linfa.theory`; the first rule of the catalogue that it speaks of is simulated.
+        name: of a class in `linfa.theory`; the first rule that it speaks of is simulated.
         seed: of the problem.
     """
     kind = theory.by_name(name)
-    rule = next(rule for rule in named().values() if name in theory.about(rule))
+    rule = next(rule for rule in rules().values() if name in theory.about(rule))
     setup = kind.example(rule, seed)
     run = simulate(
         rule, setup.task, setup.network, setup.times, seed=seed, feedback=setup.feedback, rtol=1e-11, atol=1e-13

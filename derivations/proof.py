@@ -64,8 +64,6 @@ class Derivation:
         assumptions: one line each.
         steps: in order.
         source: read, known and re-derived, or derived here.
-        theory: the class in `linfa.theory` at which it ends, drawn on its page beside a simulation; "" for none.
-        results: keys of the catalogue that measure it, drawn on its page.
 
     Raises:
         ProofError: naming the first step that does not hold.
@@ -81,8 +79,6 @@ class Derivation:
     assumptions: tuple[str, ...]
     steps: tuple[Step, ...]
     source: str
-    theory: str = ""
-    results: tuple[str, ...] = ()
 
     def __post_init__(self):
         for number, step in enumerate(self.steps, 1):
@@ -97,11 +93,13 @@ class Derivation:
 
     __repr__ = __str__
 
-    def html(self, path) -> None:
+    def html(self, path, theories=(), results=()) -> None:
         """Write the proof as one self-contained page: steps, equations, and theory against simulation.
 
         Args:
             path: of the file.
+            theories: names of classes in `linfa.theory` to draw beside a simulation.
+            results: keys of the catalogue whose errors to draw.
         """
         from derivations.figures import errors, trajectory
         from linfa.page import Page, equations, figure
@@ -109,12 +107,12 @@ class Derivation:
         page = Page(Path(path), self.title, f"Assumptions: {'; '.join(self.assumptions)}. Source: {self.source}.")
         for number, step in enumerate(self.steps, 1):
             page.add(f"{number}. {step.text}", "", equations(_lines(step.formula)))
-        if self.theory:
+        if theories:
             page.add("Theory against simulation", "Lines: the closed form. Dots: the weights, integrated.",
-                     figure(trajectory(self.theory)))  # fmt: skip
-        if self.results:
+                     *(figure(trajectory(name)) for name in theories))  # fmt: skip
+        if results:
             page.add("Measured errors", "On random problems, against the tolerance of the catalogue.",
-                     figure(errors(self.results)))  # fmt: skip
+                     figure(errors(tuple(results))))  # fmt: skip
         page.close(f"{len(self.steps)} steps, each checked when this page was made.")
 
     def latex(self) -> str:

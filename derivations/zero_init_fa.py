@@ -76,6 +76,4 @@ def derivation() -> Derivation:
         ("white inputs", "two layers, W_1(0) = W_2(0) = 0", "any fixed B"),
         tuple(steps),
         "derived here",
-        theory="ZeroInitFA",
-        results=("X1", "X1d", "X2"),
     )

@@ -2,8 +2,37 @@
 
 import numpy as np
 
-from linfa.rules.feedback import LowRank
+from linfa.rules import (
+    Direct,
+    LayerRates,
+    Layerwise,
+    LowRank,
+    Normative,
+    Oja,
+    RandomFactors,
+    Rule,
+    kolen_pollack,
+    named,
+)
 from linfa.task import Task
+
+
+def rules() -> dict[str, Rule]:
+    """The rules of the catalogue, and others that some theory speaks of, by name.
+
+    >>> "frozen readout" in rules()
+    True
+    """
+    return named() | {
+        "kolen-pollack without decay": kolen_pollack(0.0),
+        "normative from random factors": Rule(Layerwise(), RandomFactors(2), Normative()),
+        "fixed factors, broadcast": Rule(Direct(), RandomFactors(3)),
+        "layer rates": Rule(Layerwise(), RandomFactors(2), geometry=LayerRates((0.5, 2.0))),
+        "frozen readout": Rule(Layerwise(), RandomFactors(2), geometry=LayerRates((1.0, 0.0))),
+        "frozen weights, Oja": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 0.0))),
+        "frozen weights, normative": Rule(Layerwise(), RandomFactors(2), Normative(), geometry=LayerRates((0.0, 0.0))),
+        "frozen hidden layer": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 1.0))),
+    }
 
 
 def generator(seed: int) -> np.random.Generator:

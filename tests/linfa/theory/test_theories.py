@@ -9,21 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import linfa
-from linfa.rules import ClosedForm, Direct, LayerRates, Layerwise, Normative, Oja, RandomFactors, Rule, Transpose, named
+from linfa.rules import ClosedForm, Direct, Layerwise, RandomFactors, Rule, Transpose
 from linfa.theory import AssumptionError, by_name
 from linfa.theory import named as theories
 from linfa.theory.base import relative_error
+from linfa.theory.examples import rules
 
-RULES = named() | {
-    "kolen-pollack without decay": linfa.kolen_pollack(0.0),
-    "normative from random factors": Rule(Layerwise(), RandomFactors(2), Normative()),
-    "fixed factors, broadcast": Rule(Direct(), RandomFactors(3)),
-    "layer rates": Rule(Layerwise(), RandomFactors(2), geometry=LayerRates((0.5, 2.0))),
-    "frozen readout": Rule(Layerwise(), RandomFactors(2), geometry=LayerRates((1.0, 0.0))),
-    "frozen weights, Oja": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 0.0))),
-    "frozen weights, normative": Rule(Layerwise(), RandomFactors(2), Normative(), geometry=LayerRates((0.0, 0.0))),
-    "frozen hidden layer": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 1.0))),
-}
+RULES = rules()
 CLAIMED = [
     (claim.theory, name) for name, rule in RULES.items() for claim in rule.claims if isinstance(claim, ClosedForm)
 ]

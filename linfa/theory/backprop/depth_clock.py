@@ -125,21 +125,21 @@ def depth_mode(times, s, u0, N):
     goal = N * np.asarray(times, float)
     if not ((goal >= 0) & np.isfinite(goal)).all():
         raise ValueError(f"times are finite and at least 0: got {np.min(times)} to {np.max(times)}")
-    rests = (start == 0) | (start == s)
     low, high = np.minimum(start, s), np.maximum(start, s)
-    unit = np.where(rests, 1.0, high)
-    u0, s = np.where(rests, 0.5, start / unit), np.where(rests, 1.0, s / unit)
-    goal, s = goal * unit ** (1 - g), np.maximum(s, _NOTHING)
+    unit = np.where(high > 0, high, 1.0)
+    u0, s, goal = start / unit, s / unit, goal * unit ** (1 - g)
+    rests = (u0 == 0) | (u0 == s)
+    u0, s = np.where(rests, 0.5, u0), np.where(rests, 1.0, np.maximum(s, _NOTHING))
     y0, odds = _nearness(u0, s), np.log(u0) - np.log(np.abs(s - u0))
     tau = goal * u0**-g / 2
+    u = bp_mode(tau, s, u0)
     for _ in range(2000):
-        u = bp_mode(tau, s, u0)
         y = np.where(u0 < s, np.logaddexp(0, odds + 2 * s * tau), y0 + 2 * s * tau)
-        step = (goal - _clock(np.log(u / u0), y, y0, u0, s, g)) * u**-g / 2
-        tau = tau + step
-        if (np.abs(step * (s - u)) <= 1e-14).all():
+        tau = tau + (goal - _clock(np.log(u / u0), y, y0, u0, s, g)) * u**-g / 2
+        before, u = u, bp_mode(tau, s, u0)
+        if (np.abs(u - before) <= 1e-14 * u).all():
             break
-    return np.where(rests, start, np.clip(unit * bp_mode(tau, s, u0), low, high))
+    return np.where(rests, start, np.clip(unit * u, low, high))
 
 
 _NOTHING = 1e-40

@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 import sympy as sp
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.integrate import quad, solve_ivp
 
@@ -60,13 +60,13 @@ def test_small_starts_take_a_power_of_them(N):
 def test_inverse_pair(start, s, N, times):
     u = depth_mode(times, s, start, N)
     seen = np.abs(u - s) > 1e-3 * max(s, start)
-    clock = depth_clock(u[seen], start, s, N)
-    assert clock == pytest.approx(N * np.array(times)[seen], rel=1e-9, abs=1e-9)
+    assert depth_time(u[seen], start, s, N) == pytest.approx(np.array(times)[seen], rel=1e-9, abs=1e-9)
     order = np.argsort(times)
     assert (np.diff(u[order]) * np.sign(s - start) >= -1e-14).all()
 
 
 @given(t1=TIMES, t2=TIMES, s=st.floats(0, 3), u0=STRENGTHS, N=DEPTHS)
+@example(t1=1.0, t2=1.0, s=0.25, u0=3.0, N=30)  # Newton starts where u rounds to s
 def test_group_law(t1, t2, s, u0, N):
     assert depth_mode(t1 + t2, s, u0, N) == pytest.approx(depth_mode(t2, s, depth_mode(t1, s, u0, N), N), rel=1e-10)
 
@@ -102,6 +102,12 @@ def test_ends():
     assert depth_clock(2.0, 2.0, 2.0, 3) == 0.0
     tiny = depth_mode([0.0, 1.0], 1.0, 1e-200, 3)
     assert tiny == pytest.approx([1e-200, 1e-200], rel=1e-12)
+
+
+@given(t=st.floats(0, 50), s=st.floats(0, 3), u0=st.floats(0, 3), N=DEPTHS)
+@example(t=50.0, s=0.7, u0=3.0, N=3)
+def test_modes_never_pass_the_task(t, s, u0, N):
+    assert min(s, u0) <= depth_mode(t, s, u0, N) <= max(s, u0)
 
 
 def test_bad_arguments():

@@ -90,6 +90,4 @@ def derivation(depth: int = 3) -> Derivation:
         ("white inputs", "balanced start along the singular vectors of the task"),
         tuple(steps),
         "Saxe, McClelland & Ganguli (2013); known result re-derived",
-        theory="DepthMode",
-        results=("A2", "A2b"),
     )

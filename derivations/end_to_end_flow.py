@@ -99,5 +99,4 @@ def derivation(depth: int = 3, size: int = 3, seed: int = 0) -> Derivation:
         ("backprop", "W_(l+1)^T W_(l+1) = W_l W_l^T at the start", "any loss and data: E is any matrix"),
         tuple(steps),
         "Arora, Cohen & Hazan (2018), Arora et al. (2019); known result re-derived",
-        results=("A7",),
     )

@@ -88,6 +88,4 @@ def derivation(depth: int = 3) -> Derivation:
         ("any data and start", "modes: white inputs, aligned start and feedback, two layers"),
         tuple(steps),
         "derived here; PEPITA as adaptive feedback is Srinivasan et al. (2023), known from the abstract",
-        theory="PepitaMode",
-        results=("E9", "E9c", "E9d", "E9s"),
     )

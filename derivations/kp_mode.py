@@ -92,5 +92,4 @@ def derivation() -> Derivation:
         ("white inputs", "weights and feedback along the singular vectors of the task", "no decay"),
         tuple(steps),
         "derived here",
-        results=("E5", "E5b", "E5c"),
     )

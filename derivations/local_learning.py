@@ -67,6 +67,4 @@ def derivation(depth: int = 3) -> Derivation:
         ("any data and start, one decay for weights and heads", "modes: white inputs, aligned start, no decay"),
         tuple(steps),
         "derived here",
-        theory="LocalMode",
-        results=("L1", "L1b", "L1d", "L1r"),
     )

@@ -6,14 +6,8 @@ import linfa
 from derivations import words
 from derivations.proof import Derivation, Step, equal, given, nothing_left
 from linfa.simulate import advance
-from linfa.theory.learned.target_projection import (
-    DRTP_PEAK,
-    PEAK_AT,
-    TargetProjection,
-    drtp_fraction,
-    drtp_gain,
-    kummer,
-)
+from linfa.theory.learned.target_curve import DRTP_PEAK, PEAK_AT, drtp_fraction, drtp_gain, kummer
+from linfa.theory.learned.target_projection import TargetProjection
 
 
 def derivation() -> Derivation:
@@ -67,7 +61,7 @@ def derivation() -> Derivation:
         equal("z M' = 2/3 - (z + 2/3) M in the terms of order k", k * after, -before - 2 * third * after, "kc")
     )
     steps.append(equal("and in that of order 0", 2 * third - 2 * third * M.subs(z, 0), 0, "2/3 - 2/3 M(0)"))
-    text = "so that linfa.theory.learned.target_projection.drtp_gain solves g' = s t (1 - g s t), for either sign of b"
+    text = "so that linfa.theory.learned.target_curve.drtp_gain solves g' = s t (1 - g s t), for either sign of b"
     steps.append(nothing_left(text, TargetProjection.residuals(equations), "residual"))
     steps.append(equal("and starts at zero", drtp_gain(sp.Integer(0), s), 0, "g(0)"))
     x = drtp_fraction(t, s)
@@ -88,6 +82,4 @@ def derivation() -> Derivation:
         ("white inputs", "W_1(0) = 0, any W_2(0)", "fixed feedback B of any rank", "targets, not their signs"),
         tuple(steps),
         "derived here",
-        theory="TargetProjection",
-        results=("E10", "E10d", "E10p", "E10t"),
     )

@@ -2,72 +2,24 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import numpy as np
-from scipy.special import hyp1f1
 
-from linfa.algebra import is_symbolic, product
+from linfa.algebra import product
+from linfa.dynamics import State
 from linfa.network import Network
 from linfa.rules import Fixed, RandomFactors, Rule, Target, drtp
-from linfa.simulate import simulate
+from linfa.simulate import descend, simulate
 from linfa.task import Task
 from linfa.theory import assumptions, examples
 from linfa.theory.alignment.zero_init_fa import Modes
 from linfa.theory.base import AssumptionError, Setup, Theory
+from linfa.theory.learned.target_curve import DRTP_PEAK, PEAK_AT, drtp_gain, kummer
 from linfa.theory.modes.problem import observed_order
 from linfa.theory.result import Result, of_descent, of_flow
 
-DRTP_PEAK = 1.124723174514
-"""The strength, in units of the task's, to which target projection overshoots every mode, whatever the feedback."""
-PEAK_AT = 3.005918718
-"""s^2 t^3/3 at that time."""
-
-__all__ = ["DRTP_PEAK", "TargetProjection", "drtp_fraction", "drtp_gain"]
-
-
-def kummer(z):
-    """M(1, 5/3, -z), so that z dM/dz = 2/3 - (z + 2/3) M.
-
-    >>> round(float(kummer(1000.0) * 1000), 3)  # 2/(3z) at large z
-    0.667
-    """
-    if is_symbolic(z):
-        import sympy
-
-        return sympy.hyper([1], [sympy.Rational(5, 3)], -z)
-    return hyp1f1(1, 5 / 3, -z)
-
-
-def drtp_gain(t, s):
-    """g(t) = s int_0^t u e^(s^2 (u^3 - t^3)/3) du, the strength of a mode in W_2: g' = s t (1 - g s t), g(0) = 0.
-
-    It is s t^2/2 M(1, 5/3, -s^2 t^3/3) with Kummer's function M.
-
-    Args:
-        t: times, at least 0.
-        s: singular value of B Sigma.  Both are numbers, arrays that broadcast, or SymPy expressions.
-
-    Source: derived here (`derivations.target_projection`).
-
-    >>> float(drtp_gain(1e-3, 2.0))  # s t^2/2
-    9.99999...e-07
-    """
-    return s * t**2 / 2 * kummer(s**2 * t**3 / 3)
-
-
-def drtp_fraction(t, s):
-    """x(t) = s t g(t), the learned part of a mode: 3z/2 M(1, 5/3, -z) with z = s^2 t^3/3, one curve for all modes.
-
-    It begins as s^2 t^3/2, as under feedback alignment, overshoots to 1.1247 at z = 3.0059 and comes down to 1 as
-    1 + 1/(3z): the loss goes as t^-6, where feedback alignment is exponential.  Arguments as in `drtp_gain`.
-
-    Source: derived here.
-
-    >>> round(float(drtp_fraction(1.0, 3.0)), 4), round(float(drtp_fraction(100.0, 3.0) - 1) * 9e6, 4)
-    (1.1247, 1.0)
-    """
-    return s * t * drtp_gain(t, s)
+__all__ = ["TargetProjection"]
 
 
 @final
@@ -79,7 +31,8 @@ class TargetProjection(Theory):
 
         W_1 = t B Sigma,   W_2 = Sigma V diag(g_i) U^T + W_2(0) [I - U diag(1 - e^(-s_i^2 t^3/3)) U^T]
 
-    Descent keeps the form, with g <- g + lr (1 - g a) a and a = lr s times the number of steps.
+    Descent keeps the form, with g <- g + lr (1 - g a) a and a = lr s times the number of steps, and diverges in the end
+    at any learning rate: see `stable_steps`.
 
     Assumptions: two layers, the linear version of the rule (targets, not their signs), feedback that does not learn, no
     decay, Sxx = I, W_1(0) = 0.  Any widths, any rank and any degeneracy of B Sigma.
@@ -119,6 +72,14 @@ class TargetProjection(Theory):
         B = product(self.rule.feedback.factors(self.start.feedback[0], None))
         U, s, Vt = np.linalg.svd(B @ Sigma, full_matrices=False)
         return Modes(U, s, Vt, Sigma @ Vt.T)
+
+    def stable_steps(self, lr: float) -> float:
+        """Number of steps after which descent leaves its edge of stability: sqrt(2/lr) / (lr s) with the largest s.
+
+        The hidden layer never stops growing, and the readout above it learns at the rate (s t)^2: at any learning rate
+        descent diverges in the end.
+        """
+        return np.sqrt(2 / lr) / (lr * self.modes.s[0]) if self.modes.s[0] else np.inf
 
     def _weights(self, a, g, left):
         U, _, Vt, SV = self.modes
@@ -175,40 +136,64 @@ class TargetProjection(Theory):
         cls.check_rule(rule)
         rng, rank = examples.generator(seed), examples.rank_of(rule)
         n, k, m = (int(rng.integers(low, low + 4)) for low in (1, rank, rank))
-        task = examples.white_task(rng, n, m, 0.3, 2.0)
+        # Weak modes: descent stays stable for as long as it takes to learn them.
+        task = examples.white_task(rng, n, m, 0.1, 0.35)
         readout = 0.7 * rng.standard_normal((m, k)) * (rng.random() < 0.7)
         feedback = examples.feedback(rule, rng, (n, k, m))
-        return Setup(task, Network((np.zeros((k, n)), readout)), np.linspace(0, 3, 25), feedback)
+        return Setup(task, Network((np.zeros((k, n)), readout)), np.linspace(0, 6, 25), feedback)
 
 
-def _square(seed):
-    """A square problem of full rank, s and V^T of B Sigma, and its run."""
-    rng = examples.generator(seed)
-    m = int(rng.integers(1, 4))
-    task, B = Task.teacher(examples.matrix(rng, m, m, 1.0, 1.3)), examples.matrix(rng, m + 1, m, 0.9, 1.1)
-    _, s, Vt = np.linalg.svd(B @ task.Syx, full_matrices=False)
+class Square(NamedTuple):
+    """A square problem of full rank, with s and V^T of B Sigma, from zero weights."""
 
-    def run(times):
-        return simulate(drtp(), task, Network.zero((m, m + 1, m)), times, feedback=((B,),), rtol=1e-11, atol=1e-13)
+    task: Task
+    start: State
+    s: np.ndarray
+    Vt: np.ndarray
 
-    return task, s, Vt, run
+    @classmethod
+    def draw(cls, seed):
+        rng = examples.generator(seed)
+        m = int(rng.integers(1, 4))
+        task, B = Task.teacher(examples.matrix(rng, m, m, 1.0, 1.3)), examples.matrix(rng, m + 1, m, 0.9, 1.1)
+        return cls(task, State(Network.zero((m, m + 1, m)).weights, ((B,),)), *np.linalg.svd(B @ task.Syx)[1:])
+
+    def run(self, times):
+        network, feedback = Network(self.start.weights), self.start.feedback
+        return simulate(drtp(), self.task, network, [0.0, *times], feedback=feedback, rtol=1e-11, atol=1e-13)
 
 
 def _peak(seed):
-    task, s, Vt, run = _square(seed)
-    peaks = np.cbrt(3 * PEAK_AT / s**2)  # increasing
-    learned = np.einsum("qi,qij,qj->q", Vt, np.linalg.solve(task.Syx, run([0.0, *peaks]).map[1:]), Vt)
-    return float(np.abs(learned - DRTP_PEAK).max())
+    problem = Square.draw(seed)
+    run = problem.run(np.cbrt(3 * PEAK_AT / problem.s**2))  # increasing
+    inside = np.linalg.solve(problem.task.Syx, run.map[1:])
+    return float(np.abs(np.einsum("qi,qij,qj->q", problem.Vt, inside, problem.Vt) - DRTP_PEAK).max())
 
 
 def _tail(seed):
     late = [8.0, 9.5]
-    return abs(observed_order(late, _square(seed)[3]([0.0, *late]).loss[1:]) + 6)
+    return abs(observed_order(late, Square.draw(seed).run(late).loss[1:]) + 6)
+
+
+def _edge(seed):
+    """0.0 if descent is close to the end of learning when it leaves its edge of stability, and far from it later."""
+    problem, lr = Square.draw(seed), 0.05
+    steps = int(TargetProjection(drtp(), problem.task, problem.start).stable_steps(lr))
+    network, feedback = Network(problem.start.weights), problem.start.feedback
+    loss = descend(drtp(), problem.task, network, lr, 2 * steps, feedback=feedback, record=steps).loss
+    return 0.0 if loss[1] < 1e-4 * loss[0] and loss[2] > 1e4 * loss[1] else 1.0
 
 
 RESULTS = (
     of_flow("E10", TargetProjection, drtp(), Rule(Target(), RandomFactors(2))),
     of_descent("E10d", TargetProjection, drtp(), Rule(Target(), RandomFactors(2))),
     Result("E10p", "DRTP from zero overshoots every mode to 1.1247 of it, whatever B", "derived here", 1e-8, _peak),
+    Result(
+        "E10e",
+        "descent by DRTP diverges in the end, at any rate: stable for sqrt(2/lr) / (lr s) steps",
+        "derived here",
+        0.0,
+        _edge,
+    ),
     Result("E10t", "the loss of DRTP from zero weights ends as t^-6, not exponentially", "derived here", 0.1, _tail),
 )

@@ -9,7 +9,7 @@ from scipy.integrate import quad, solve_ivp
 import linfa
 from linfa.rules import Fixed, Hebb, LayerRates, RandomFactors, Rule, Target
 from linfa.theory import AssumptionError, TargetProjection, ZeroInitFA, drtp_fraction, drtp_gain
-from linfa.theory.learned.target_projection import DRTP_PEAK, PEAK_AT
+from linfa.theory.learned.target_curve import DRTP_PEAK, PEAK_AT
 
 SEEDS = st.integers(0, 10**6)
 TASK = linfa.Task.from_spectrum([2.0, 1.0], n_in=3, n_out=2, seed=1)
@@ -53,11 +53,24 @@ def test_weights_on_drawn_problems(seed, factors):
         assert np.abs(found - wanted).max() < 1e-8 * max(1, np.abs(wanted).max())
 
 
-@given(seed=SEEDS, lr=st.floats(0.005, 0.05))
+@given(seed=SEEDS, lr=st.floats(0.01, 0.1))
 def test_descent_is_exact(seed, lr):
     setup = TargetProjection.example(linfa.drtp(), seed)
-    run = linfa.descend(linfa.drtp(), setup.task, setup.network, lr, 60, feedback=setup.feedback)
+    run = linfa.descend(linfa.drtp(), setup.task, setup.network, lr, 80, feedback=setup.feedback)
     assert TargetProjection(linfa.drtp(), setup.task, run.at(0)).discrete_error(run) < 1e-11
+
+
+def test_descent_is_stable_for_the_steps_it_says():
+    state = linfa.dynamics.State(linfa.Network.zero((1, 1, 1)).weights, ((np.ones((1, 1)),),))
+    task = linfa.Task.from_spectrum([1.0])
+    theory = TargetProjection(linfa.drtp(), task, state)
+    gap = np.abs(1 - theory.discrete(0.1, 88)[:, 0, 0])
+    steps = int(theory.stable_steps(0.1))
+    assert steps == 44
+    assert (0.1**3 * np.array([steps, steps + 1]) ** 2 < 2).tolist() == [True, False]
+    assert gap[88] > 100 * gap[steps]
+    zero = linfa.dynamics.State(state.weights, ((np.zeros((1, 1)),),))
+    assert TargetProjection(linfa.drtp(), task, zero).stable_steps(0.1) == np.inf
 
 
 @given(seed=SEEDS)

@@ -115,7 +115,7 @@ def riccati_qqt(W1, W2, Sigma, times) -> np.ndarray:
     half = layer_imbalance(W1, W2) / 2
     f, V = np.linalg.eigh(np.block([[-half * np.eye(n), Sigma.T], [Sigma, half * np.eye(m)]]))
     left, sizes, _ = np.linalg.svd(np.concatenate([W1.T, W2]), full_matrices=False)
-    seen = sizes > 1e-15 * sizes.max()
+    seen = sizes > 1e-14 * sizes.max()  # rounding would grow with the rest
     start = V.T @ (left * sizes)[:, seen]
     roots = np.array([V @ _root(f, start, t) for t in times.flat]).reshape(*times.shape, n + m, -1)
     return roots @ np.swapaxes(roots, -1, -2)

@@ -23,10 +23,10 @@ GENERIC = (1.0, 0.6180339887, 0.4142135624, 0.3027756377)
 def bp_mode_weights(t, s, w1, w2) -> tuple:
     """Both weights of one mode under backprop, w_1' = w_2 (s - w_2 w_1) and w_2' = (s - w_2 w_1) w_1.
 
-    With lambda = w_2^2 - w_1^2, which is conserved, f = sqrt(s^2 + lambda^2/4), F = [[-lambda/2, s], [s, lambda/2]],
+    With lambda = w_2^2 - w_1^2, which is conserved, F = [[-lambda/2, s], [s, lambda/2]], f = sqrt(s^2 + lambda^2/4),
     x = e^(-2ft), h = (1 - x)/(2f) and q = (w_1, w_2) at time 0:
 
-        w(t) = [(1 + x)/2 q + h F q] / sqrt(x + h [(1 + x) |q|^2 + (1 - x) q^T F q / f] / 2)
+        w(t) = p / sqrt(x + h q^T p),  p = x q + h (f + F) q
 
     Args:
         t: times, at least 0.
@@ -42,19 +42,21 @@ def bp_mode_weights(t, s, w1, w2) -> tuple:
     [1.2496..., 1.6004...]
     """
     half = (w2 * w2 - w1 * w1) / 2
-    f, size = sqrt(s * s + half * half), w1 * w1 + w2 * w2
-    q1, q2 = s * w2 - half * w1, s * w1 + half * w2  # F q
+    f = sqrt(s * s + half * half)
     x = exp(-2 * f * t)
     if is_symbolic(s):
-        h, r = (1 - x) / (2 * f), (w1 * q1 + w2 * q2) / f
-        scale = sqrt(x + h * ((1 + x) * size + (1 - x) * r) / 2)
+        h = (1 - x) / (2 * f)
     else:
         flat = f < 1e-150  # where f t rounds, or is zero
         safe = np.where(flat, 1.0, f)
         h = np.where(flat, t, -expm1(-2 * safe * t) / (2 * safe))
-        r = np.clip((w1 * q1 + w2 * q2) / safe, -size, size)
-        scale = np.sqrt(np.maximum(x + h * ((1 + x) * size + (1 - x) * r) / 2, np.finfo(float).tiny))
-    return ((1 + x) / 2 * w1 + h * q1) / scale, ((1 + x) / 2 * w2 + h * q2) / scale
+    p1 = x * w1 + h * ((f - half) * w1 + s * w2)
+    p2 = x * w2 + h * (s * w1 + (f + half) * w2)
+    along = w1 * p1 + w2 * p2
+    if not is_symbolic(s):  # what the lines above round to, and weights that have decayed to zero
+        along = np.maximum(np.maximum(along, p1 * p1 + p2 * p2), np.finfo(float).tiny)
+    size = sqrt(x + h * along)
+    return p1 / size, p2 / size
 
 
 def bp_mode_unbalanced(t, s, u0, imbalance):
@@ -157,16 +159,16 @@ class UnbalancedMode(Theory):
 
     @classmethod
     def residuals(cls, equations):
-        """w_l' minus the right-hand sides at the closed form, for every start (w_1, w_2)."""
+        """w_l' minus the right-hand sides at the closed form, for every start (w_1, w_2), in terms of x = e^(-2ft)."""
         import sympy as sp
 
-        t, f, a, b = sp.symbols("t f a b", positive=True)
+        x, f, a, b = sp.symbols("x f a b", positive=True)
         modes = equations.modes()
         s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
         at = sp.sqrt(f**2 - (b**2 - a**2) ** 2 / 4)  # the s of that f
-        closed = bp_mode_weights(t, at, a, b)
+        closed = bp_mode_weights(-sp.log(x) / (2 * f), at, a, b)
         put = dict(zip(modes, closed, strict=True)) | {s: at}
-        rest = (sp.diff(w, t) - v.subs(put) for w, v in zip(closed, modes.values(), strict=True))
+        rest = (-2 * f * x * sp.diff(w, x) - v.subs(put) for w, v in zip(closed, modes.values(), strict=True))
         return tuple(sp.expand(sp.numer(sp.together(r))) for r in rest)
 
     @classmethod

@@ -11,7 +11,7 @@ import linfa
 from linfa.dynamics import State
 from linfa.theory import AssumptionError
 from linfa.theory.backprop.riccati import Riccati, lambda_balanced_network, layer_imbalance, riccati_qqt
-from linfa.theory.backprop.saxe import SaxeMode
+from linfa.theory.backprop.saxe import SaxeMode, bp_mode
 from linfa.theory.backprop.unbalanced import bp_mode_weights
 
 SIZES, SEEDS, TIMES = st.integers(1, 5), st.integers(0, 10**6), st.floats(0, 3)
@@ -147,6 +147,24 @@ def test_no_exponential_overflows():
     assert not still.any()
     flat = riccati_qqt(W1 * 1e3, W2 * 1e3, 0 * Sigma, [0.0, 1e6])[1]
     assert flat == pytest.approx(np.ones((4, 4)) / (1 + 4e6), rel=1e-9)
+
+
+def test_slow_modes_are_learned_after_fast_ones():
+    """Also where the exponential of the fast one left the floating-point numbers long before."""
+    Sigma, times = np.diag([3.0, 0.01]), np.array([150.0, 300.0, 900.0])
+    maps = riccati_qqt(0.1 * np.eye(2), 0.1 * np.eye(2), Sigma, times)[:, 2:, :2]
+    assert maps[:, 1, 1] == pytest.approx(bp_mode(times, 0.01, 0.01), rel=1e-10)
+    assert maps[:, 0, 0] == pytest.approx(3.0)
+    again = riccati_qqt(0.01 * np.eye(2), 0.01 * np.eye(2), Sigma, times)[:, 3, 1]
+    assert again == pytest.approx(bp_mode(times, 0.01, 1e-4), rel=1e-10)
+
+
+def test_rounding_does_not_raise_the_rank():
+    """One hidden direction, spread over three units, learns one direction for ever."""
+    rng = np.random.default_rng(0)
+    r, v, u = (x / np.linalg.norm(x) for x in rng.standard_normal((3, 3, 1)))
+    qqt = riccati_qqt(0.3 * r @ v.T, 0.3 * u @ r.T, np.diag([3.0, 2.0, 1.0]), [5.0, 60.0])
+    assert (np.linalg.svd(qqt, compute_uv=False)[:, 1] <= 1e-12).all()
 
 
 @given(n=SIZES, m=SIZES, extra=st.integers(0, 2), seed=SEEDS)

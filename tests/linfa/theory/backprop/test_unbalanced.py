@@ -1,5 +1,6 @@
 """Unbalanced modes against the scalar flow, by their laws, and the errors of the theory."""
 
+import mpmath
 import numpy as np
 import pytest
 import sympy as sp
@@ -79,6 +80,32 @@ def test_the_same_body_under_sympy():
     at = {t: sp.Rational(1, 3), s: 2, u0: sp.Rational(1, 7), lam: sp.Rational(3, 5)}
     exact = float(bp_mode_unbalanced(t, s, u0, lam).subs(at))
     assert exact == pytest.approx(bp_mode_unbalanced(1 / 3, 2.0, 1 / 7, 0.6), rel=1e-14)
+
+
+@given(s=st.floats(0.1, 3), w=st.floats(-2, 2), t=st.floats(0, 100))
+def test_opposite_weights_decay_to_the_saddle(s, w, t):
+    """On its stable manifold rounding must not win: w^2 falls as the flow v' = -2 v (s + v)."""
+    w1, w2 = bp_mode_weights(t, s, w, -w)
+    assert w1 == -w2
+    assert w1**2 == pytest.approx(bp_mode(t, -s, w * w), rel=1e-11, abs=1e-300)
+
+
+@given(exponents=st.tuples(*3 * [st.floats(-3, 3)]), signs=st.sampled_from([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]),
+       exponent=st.floats(1e-6, 30))  # fmt: skip
+def test_digits_of_the_formula(exponents, signs, exponent):
+    """The same with many digits; from a start against s rounding grows as e^(ft)."""
+    s, w1, w2 = (float(sign * 10**power) for sign, power in zip(signs, exponents, strict=True))
+    t = exponent / np.hypot(s, (w2**2 - w1**2) / 2)
+    with mpmath.workdps(100):
+        s_, a, b = map(mpmath.mpf, (s, w1, w2))
+        half = (b * b - a * a) / 2
+        moved = mpmath.expm(mpmath.matrix([[-half, s_], [s_, half]]) * t) * mpmath.matrix([a, b])
+        f = mpmath.sqrt(s_ * s_ + half * half)
+        along = (half * (b * b - a * a) + 2 * s_ * a * b) / f
+        gain = mpmath.expm1(2 * f * t) / (4 * f), -mpmath.expm1(-2 * f * t) / (4 * f)
+        size = mpmath.sqrt(1 + gain[0] * (a * a + b * b + along) + gain[1] * (a * a + b * b - along))
+        exact = [float(v / size) for v in moved]
+    assert np.abs(np.array(bp_mode_weights(t, s, w1, w2)) - exact).max() <= 1e-12 * np.hypot(*exact)
 
 
 def _start(W1, W2):

@@ -42,5 +42,4 @@ def derivation(depth: int = 2) -> Derivation:
         ("any loss, data, batches and start: E = -G is any matrix",),
         tuple(steps),
         "two layers known (Arora et al. 2018); any depth derived here",
-        results=("A3d",),
     )

@@ -56,6 +56,4 @@ def derivation() -> Derivation:
         ("white inputs", "W_1 = R diag(w_1) V^T, W_2 = U diag(w_2) R^T along the singular vectors of the task"),
         tuple(steps),
         "Saxe et al. (2013), Tarmoun et al. (2021); known result re-derived",
-        theory="UnbalancedMode",
-        results=("A6",),
     )

@@ -111,6 +111,4 @@ def derivation() -> Derivation:
         ("two layers, white inputs", "W_2^T W_2 - W_1 W_1^T = lambda I", "any widths, singular vectors and spectra"),
         tuple(steps),
         "Fukumizu (1998), Braun et al. (2022), Domine et al. (2024), known; the evaluation derived here",
-        theory="Riccati",
-        results=("A4", "A5"),
     )

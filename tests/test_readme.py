@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from derivations.__main__ import main as prove
 from linfa.cli import main
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text()
@@ -25,10 +26,14 @@ def test_python_block(code, capsys):
 @pytest.mark.parametrize("line", [line for block in blocks("console") for line in block.splitlines()])
 def test_command(line, capsys):
     name, *args = shlex.split(line)
-    assert name == "linfa"
-    with pytest.raises(SystemExit) as stop:
-        main(args)
-    assert not stop.value.code
+    if name == "python":
+        assert args[:2] == ["-m", "derivations"]
+        assert prove(args[2:]) == 0
+    else:
+        assert name == "linfa"
+        with pytest.raises(SystemExit) as stop:
+            main(args)
+        assert not stop.value.code
     assert capsys.readouterr().out
 
 

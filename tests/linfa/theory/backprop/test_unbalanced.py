@@ -90,8 +90,11 @@ def test_opposite_weights_decay_to_the_saddle(s, w, t):
     assert w1**2 == pytest.approx(bp_mode(t, -s, w * w), rel=1e-11, abs=1e-300)
 
 
-@given(exponents=st.tuples(*3 * [st.floats(-3, 3)]), signs=st.sampled_from([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]),
-       exponent=st.floats(1e-6, 30))  # fmt: skip
+@given(
+    exponents=st.tuples(*3 * [st.floats(-3, 3)]),
+    signs=st.sampled_from([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]),
+    exponent=st.floats(1e-6, 30),
+)
 def test_digits_of_the_formula(exponents, signs, exponent):
     """The same with many digits; from a start against s rounding grows as e^(ft)."""
     s, w1, w2 = (float(sign * 10**power) for sign, power in zip(signs, exponents, strict=True))

@@ -68,6 +68,7 @@ def test_very_unbalanced_modes_are_exponentials(rate, s, u0):
 
 def test_limits_of_the_formula():
     assert bp_mode_unbalanced(3.0, 0.0, 2.0, 0.0) == pytest.approx(2 / (1 + 2 * 3 * 2))
+    assert bp_mode_weights(3.0, 0.0, 2.0, 2.0) == pytest.approx(2 * (2 / 5,))  # f = 0 exactly
     assert bp_mode_unbalanced(3.0, 1e-200, 2.0, 0.0) == pytest.approx(2 / (1 + 2 * 3 * 2))
     assert bp_mode_unbalanced(1e6, 2.0, 0.1, 0.5) == pytest.approx(2.0, rel=1e-14)
     assert bp_mode_unbalanced(1e6, 2.0, 0.0, 0.0) == 0  # the saddle
@@ -88,6 +89,14 @@ def test_opposite_weights_decay_to_the_saddle(s, w, t):
     w1, w2 = bp_mode_weights(t, s, w, -w)
     assert w1 == -w2
     assert w1**2 == pytest.approx(bp_mode(t, -s, w * w), rel=1e-11, abs=1e-300)
+
+
+@pytest.mark.parametrize("t", [10.0, 20.0, 40.0, 1e3])
+def test_rounding_near_the_saddle_stays_bounded(t):
+    rng = np.random.default_rng(0)
+    s, w = rng.uniform(0.1, 2, (2, 2000))
+    w1, w2 = bp_mode_weights(t, s, w, -w * (1 + 1e-14 * rng.integers(-20, 21, w.size)))
+    assert (np.abs([w1, w2]) <= 1.000001 * np.maximum(w, np.sqrt(s))).all()
 
 
 @given(

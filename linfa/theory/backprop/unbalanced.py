@@ -26,7 +26,7 @@ def bp_mode_weights(t, s, w1, w2) -> tuple:
     With lambda = w_2^2 - w_1^2, which is conserved, F = [[-lambda/2, s], [s, lambda/2]], f = sqrt(s^2 + lambda^2/4),
     x = e^(-2ft), h = (1 - x)/(2f) and q = (w_1, w_2) at time 0:
 
-        w(t) = p / sqrt(x + h q^T p),  p = x q + h (f + F) q
+        w(t) = (x q + h g) / sqrt(x + h x |q|^2 + h^2 |g|^2/(2f)),  g = (f + F) q
 
     Args:
         t: times, at least 0.
@@ -45,18 +45,17 @@ def bp_mode_weights(t, s, w1, w2) -> tuple:
     f = sqrt(s * s + half * half)
     x = exp(-2 * f * t)
     if is_symbolic(s):
-        h = (1 - x) / (2 * f)
+        safe, h = f, (1 - x) / (2 * f)
     else:
         flat = f < 1e-150  # where f t rounds, or is zero
         safe = np.where(flat, 1.0, f)
         h = np.where(flat, t, -expm1(-2 * safe * t) / (2 * safe))
-    p1 = x * w1 + h * ((f - half) * w1 + s * w2)
-    p2 = x * w2 + h * (s * w1 + (f + half) * w2)
-    along = w1 * p1 + w2 * p2
-    if not is_symbolic(s):  # what the lines above round to, and weights that have decayed to zero
-        along = np.maximum(np.maximum(along, p1 * p1 + p2 * p2), np.finfo(float).tiny)
-    size = sqrt(x + h * along)
-    return p1 / size, p2 / size
+    g1, g2 = (f - half) * w1 + s * w2, s * w1 + (f + half) * w2
+    left = x + h * x * (w1 * w1 + w2 * w2) + h * h * (g1 * g1 + g2 * g2) / (2 * safe)
+    if not is_symbolic(s):
+        left = np.maximum(left, np.finfo(float).tiny)  # where x is zero, and the weights have decayed to that
+    size = sqrt(left)
+    return (x * w1 + h * g1) / size, (x * w2 + h * g2) / size
 
 
 def bp_mode_unbalanced(t, s, u0, imbalance):

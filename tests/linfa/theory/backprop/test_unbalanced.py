@@ -96,7 +96,7 @@ def test_rounding_near_the_saddle_stays_bounded(t):
     rng = np.random.default_rng(0)
     s, w = rng.uniform(0.1, 2, (2, 2000))
     w1, w2 = bp_mode_weights(t, s, w, -w * (1 + 1e-14 * rng.integers(-20, 21, w.size)))
-    assert (np.abs([w1, w2]) <= 1.000001 * np.maximum(w, np.sqrt(s))).all()
+    assert (np.abs([w1, w2]) <= 1.000001 * np.maximum(w, np.sqrt(2 * s))).all()
 
 
 @given(

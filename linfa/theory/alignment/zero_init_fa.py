@@ -74,7 +74,8 @@ class Modes(NamedTuple):
     def map(self, learned) -> np.ndarray:
         """Sigma V diag(learned) V^T (t, n_out, n_in) for the learned part g a of every mode (t, r)."""
         modes = self.SV.T[:, :, None] * self.Vt[:, None, :]  # one product for all times
-        return (learned @ modes.reshape(len(modes), -1)).reshape(len(learned), *modes.shape[1:])
+        flat = modes.reshape(len(modes), modes.shape[1] * modes.shape[2])
+        return (learned @ flat).reshape(len(learned), *modes.shape[1:])
 
 
 def descend_modes(s, lr, steps: int) -> tuple[np.ndarray, np.ndarray]:

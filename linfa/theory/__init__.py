@@ -11,7 +11,7 @@ invariants.py    conserved quantities
 backprop/        the reference                 alignment/             fixed feedback, of any kind
 dimension/       low-dimensional feedback      learned/               feedback that learns or decays
 depth/           more than two layers          wide/                  many units, many samples
-modes/           one mode at a time
+modes/           one mode at a time            directional/           feedback that follows the forward map
 
 >>> by_name("SaxeMode").__name__
 'SaxeMode'

@@ -3,10 +3,12 @@
 import numpy as np
 
 from linfa.rules import (
+    Dense,
     Direct,
     LayerRates,
     Layerwise,
     LowRank,
+    Mirror,
     Normative,
     Oja,
     RandomFactors,
@@ -31,6 +33,10 @@ def rules() -> dict[str, Rule]:
         "frozen readout": Rule(Layerwise(), RandomFactors(2), geometry=LayerRates((1.0, 0.0))),
         "frozen weights, Oja": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 0.0))),
         "frozen weights, normative": Rule(Layerwise(), RandomFactors(2), Normative(), geometry=LayerRates((0.0, 0.0))),
+        "frozen weights, mirror": Rule(Direct(), Dense(), Mirror(0.5, 2.0), geometry=LayerRates((0.0, 0.0))),
+        "frozen weights, mirror of factors": Rule(
+            Layerwise(), RandomFactors(2), Mirror(1.0, 0.5), geometry=LayerRates((0.0, 0.0))
+        ),
         "frozen hidden layer": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 1.0))),
     }
 

@@ -9,7 +9,6 @@ import numpy as np
 from linfa.algebra import is_symbolic
 from linfa.network import Network
 from linfa.rules import bp
-from linfa.rules.feedback import Transpose
 from linfa.theory import assumptions, examples
 from linfa.theory.base import AssumptionError, Setup, Theory
 from linfa.theory.result import of_flow
@@ -71,10 +70,7 @@ class SaxeMode(Theory):
 
     @classmethod
     def check_rule(cls, rule):
-        assumptions.plain(rule)
-        assumptions.no_decay(rule)
-        if type(rule.feedback) is not Transpose:
-            raise AssumptionError(f"not backprop: feedback is {rule.feedback}")
+        assumptions.backprop(rule)
 
     def check_start(self):
         assumptions.depth(self.start, 2)

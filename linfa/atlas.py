@@ -1,5 +1,6 @@
 """The atlas: the main results as figures, closed forms as lines and simulated weights as dots, on one page."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,7 +13,7 @@ from linfa.page import Page, figure
 from linfa.rules import bp, dfa, fa, ldfa
 from linfa.simulate import Diverged, descend, simulate
 from linfa.task import Task
-from linfa.theory import FinalMap, SaxeMode, ZeroInitDFA, ZeroInitFA, final_loss
+from linfa.theory import FinalMap, SaxeMode, ZeroInitDFA, ZeroInitFA, fa_decay_residual, final_loss
 from linfa.theory.dimension.random_feedback import random_feedback_bound
 
 SPECTRUM = np.array([2.0, 1.4, 1.0, 0.7, 0.5, 0.35])
@@ -201,6 +202,33 @@ def edge(seed):
     return fig
 
 
+def decay(seed):
+    """Weight decay has a threshold under backprop, and none under feedback alignment.
+
+    What a mode of strength s ends at, feedback of strength 1, for three decays lambda of both weights: backprop learns
+    max(s - lambda, 0), feedback alignment s - e with e^3 + lambda^3 e = lambda^3 s, a part of every mode.
+    """
+    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained", sharey=True)
+    fine, s = np.linspace(0, 2, 300), np.linspace(0.1, 2, 10)
+    task = Task.from_spectrum(s[::-1], seed=seed)
+    U, _, Vt = np.linalg.svd(task.Syx)
+    for number, rate in enumerate((0.2, 0.5, 1.0)):
+        shade = plot.PALETTE[number]
+        ends = np.maximum(fine - rate, 0), fine - fa_decay_residual(fine, rate)
+        for ax, rule, stored, curve in zip(axes, (bp(), fa()), ((), (U.T,)), ends, strict=True):
+            run = simulate(replace(rule, decay=rate), task, Network.small((10, 10, 10), 0.3, seed), [0.0, 150.0],
+                           feedback=(stored,))  # fmt: skip
+            learned = np.einsum("oi,on,in->i", U, run.map[-1], Vt)
+            ax.plot(fine, curve, color=shade, label=rf"$\lambda$ = {rate}")
+            ax.plot(s[::-1], learned, "o", color=shade, markersize=3.5)
+    for ax, name in zip(axes, ("bp", "fa"), strict=True):
+        ax.plot(fine, fine, "--", color="#999999", linewidth=0.8)
+        ax.set(title=name, xlabel="strength s in the task", xlim=(0, 2), ylim=(0, 2))
+    axes[0].set_ylabel("strength learned")
+    axes[0].legend()
+    return fig
+
+
 def layers(seed):
     """Depth makes learning a step.
 
@@ -226,5 +254,5 @@ def layers(seed):
     return fig
 
 
-PLATES = (portrait, order, spurious, knee, angles, edge, layers)
+PLATES = (portrait, order, spurious, knee, angles, edge, decay, layers)
 """Every plate: seed -> figure, its docstring a title and a text."""

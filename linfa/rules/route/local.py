@@ -49,8 +49,9 @@ class Local(Route):
 
     def __post_init__(self):
         if self.modules is not None and self.modules < 2:
-            raise ValueError(f"modules is a number of them, at least 2, or None for one a layer; got {self.modules}: "
-                             "one module is backprop")  # fmt: skip
+            raise ValueError(
+                f"modules is their number, at least 2, or None for one a layer; got {self.modules} (one is backprop)"
+            )
         if isinstance(self.lam, (int, float)) and not self.lam >= 0:
             raise ValueError(f"lam weighs the discord, at least 0; got {self.lam}")
 

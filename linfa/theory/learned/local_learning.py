@@ -67,8 +67,8 @@ class LocalMode(Theory):
     U diag(u_i(t)) V^T with u_i(t) from `bp_mode_unbalanced` at lambda_i = b_i^2 - a_i^2, and from `bp_mode` where that
     is 0: this is `UnbalancedMode` for `first_head`.
 
-    Assumptions: local learning of single layers, reconciled or not, without decay, at any depth; Sxx = I; the start above, a_i and b_i of any sign.  The
-    layers above start anywhere.
+    Assumptions: local learning of single layers, reconciled or not, without decay, at any depth; Sxx = I; the start
+    above, a_i and b_i of any sign.  The layers above start anywhere.
 
     Source: derived here (`derivations.local_learning`).
 

@@ -128,8 +128,8 @@ def head_gap_bound(energy, Sxx, Syx, Syy):
     0.5
     """
     lowest = np.linalg.eigvalsh(Syy - Syx @ np.linalg.pinv(Sxx, hermitian=True) @ T(Syx))[..., 0]
-    with np.errstate(divide="ignore"):
-        return np.where(lowest > 1e-12 * np.abs(Syy).max(), 2 * energy / lowest, np.inf)
+    told = lowest <= 1e-12 * np.abs(Syy).max()
+    return np.where(told, np.inf, 2 * energy / np.where(told, 1.0, lowest))
 
 
 def _mismatch(M, C, Sxx, Syx, Syy):

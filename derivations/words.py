@@ -6,7 +6,7 @@ long as every word reduces to two frames around their diagonals, which `reduced`
 
 import sympy as sp
 
-from linfa.symbolic import polynomial
+from linfa.symbolic import SYMMETRIC, polynomial
 
 
 def letter(name: str) -> sp.Symbol:
@@ -41,6 +41,27 @@ def reduced(words, values: dict, relations: dict) -> sp.Expr:
 def of(expression) -> sp.Expr:
     """A matrix expression as words."""
     return polynomial(expression)
+
+
+def trace(words) -> sp.Expr:
+    """The trace of words: each in the first of the orders that cyclic shifts and transposition give it.
+
+    >>> A, B, C = letter("A"), letter("B^T"), letter("C")
+    >>> trace(A * B * C - C * A * B + A - letter("A^T"))
+    0
+    """
+    total = sp.Integer(0)
+    for term in sp.Add.make_args(sp.expand(words)):
+        number, letters = term.args_cnc()
+        names = [base.name for base, times in (x.as_base_exp() for x in letters) for _ in range(times)]
+        back = [_transposed(name) for name in reversed(names)]
+        orders = [word[at:] + word[:at] for word in (names, back) for at in range(len(names))]
+        total += sp.Mul(*number, *map(letter, min(orders, default=[])))
+    return sp.expand(total)
+
+
+def _transposed(name):
+    return name if name in SYMMETRIC else name.removesuffix("^T") if name.endswith("^T") else f"{name}^T"
 
 
 def evaluated(expression, values: dict) -> sp.Matrix:

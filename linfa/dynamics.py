@@ -33,11 +33,26 @@ class Signals(NamedTuple):
         activities: h_0 .. h_L, (..., n_l, N).
         errors: by cut l = 1 .. L, the teaching signal delta_l (..., n_l, N); on cut L it is dLoss/dy.
         carried: by the cut of each edge, the signal that went into it (..., n_e, N).
+        weight_terms: by layer, what the route adds to the gradient of its weight (..., n_l, n_(l-1)).
+        head_terms: by the cut of each edge, what it adds to E[carried activity^T] (..., n_e, n_h).
     """
 
     activities: tuple
     errors: dict[int, Any]
     carried: dict[int, Any]
+    weight_terms: dict[int, Any]
+    head_terms: dict[int, Any]
+
+    def gradients(self) -> tuple:
+        """G_l = E[delta_l h_(l-1)^T] of each layer, and what the route adds to it, (..., n_l, n_(l-1))."""
+        return tuple(
+            _plus(error @ T(self.activities[cut - 1]), self.weight_terms.get(cut))
+            for cut, error in sorted(self.errors.items())
+        )
+
+
+def _plus(matrix, term):
+    return matrix if term is None else matrix + term
 
 
 def start(rule, network, seed: int = 0) -> State:
@@ -92,7 +107,8 @@ def signals(rule, state: State, batch: Batch) -> Signals:
         activities.append(W @ activities[-1])
     carriers = [_carrier(rule.feedback, edge, stored, matrices) for edge, stored in _pairs(rule, state)]
     errors, carried = rule.route.teach(carriers, matrices, activities, batch.Y)
-    return Signals(tuple(activities), errors, carried)
+    terms = rule.route.penalty(carriers, matrices, activities, errors, carried)
+    return Signals(tuple(activities), errors, carried, *terms)
 
 
 def _carrier(feedback, edge, stored, matrices):
@@ -124,17 +140,14 @@ def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None =
     >>> [w.shape for w in v.weights], float(abs(v.weights[1]).max())
     ([(3, 2), (2, 3)], 0.0)
     """
-    activities, errors, carried = signals(rule, state, batch)
-    decay = rule.decay
-    gradients = [errors[cut] @ T(activities[cut - 1]) for cut in range(1, len(state.weights) + 1)]
-    pulled = tuple(rule.parameterisation.pull(W, G) for W, G in zip(state.weights, gradients, strict=True))
+    seen, decay = signals(rule, state, batch), rule.decay
+    pulled = tuple(rule.parameterisation.pull(W, G) for W, G in zip(state.weights, seen.gradients(), strict=True))
     directions = rule.geometry.directions(pulled)
     weights = tuple(_decayed(-D, decay, W) for W, D in zip(state.weights, directions, strict=True))
     forward = _forward_maps(rule, state, rng) if "J" in rule.plasticity.reads else {}
     feedback = []
     for edge, stored in _pairs(rule, state):
-        cut = edge.activity
-        moments = _moments(rule.plasticity.reads, activities[cut], carried[cut], forward.get(cut), batch)
+        moments = _moments(rule.plasticity.reads, seen, edge.activity, forward, batch)
         moves = rule.plasticity.velocity(stored, moments)
         feedback.append(
             tuple(0 * B if dB is None else _decayed(dB, decay, B) for B, dB in zip(stored, moves, strict=True))
@@ -164,13 +177,13 @@ def _forward_maps(rule, state, rng) -> dict:
     return {edge.activity: arrived[edge.source] @ T(v[edge.activity]) / number for edge in edges}
 
 
-def _moments(reads, activity, carried, forward, batch):
-    G = C = None
+def _moments(reads, seen, cut, forward, batch):
+    G, C, carried = None, None, seen.carried[cut]
     if "G" in reads:
-        G = carried @ T(activity)
+        G = _plus(carried @ T(seen.activities[cut]), seen.head_terms.get(cut))
     if "C" in reads:
         C = carried @ T(carried)
         if batch.one is not None:
             mean = carried @ batch.one
             C = C - mean @ T(mean)
-    return Moments(G, C, forward)
+    return Moments(G, C, forward.get(cut))

@@ -207,13 +207,8 @@ def law_homogeneous(problem: Problem):
     rule, state, batch = problem.rule, problem.generic, problem.task.batch
     prediction = observe.total_map(state) @ batch.X
     twice = Batch(batch.X, 2 * batch.Y - prediction, batch.one)
-    for once, double in zip(_gradients(rule, state, batch), _gradients(rule, state, twice), strict=True):
+    for once, double in zip(*(signals(rule, state, data).gradients() for data in (batch, twice)), strict=True):
         _close(double, 2**claim.degree * once, 1e-10, "homogeneity")
-
-
-def _gradients(rule, state, batch):
-    seen = signals(rule, state, batch)
-    return [seen.errors[cut] @ T(seen.activities[cut - 1]) for cut in range(1, len(state.weights) + 1)]
 
 
 @_law()
@@ -356,8 +351,8 @@ def law_transposed(problem: Problem):
         B = T(product(tuple(reversed(state.weights[edge.activity : edge.source]))))
         U, s, Vt = np.linalg.svd(B, full_matrices=False)
         feedback.append((B,) if isinstance(rule.feedback, Dense) else (U * s, Vt))
-    mine = _gradients(rule, State(state.weights, tuple(feedback)), problem.task.batch)
-    exact = _gradients(bp(), State(state.weights, ((),) * (problem.depth - 1)), problem.task.batch)
+    mine = signals(rule, State(state.weights, tuple(feedback)), problem.task.batch).gradients()
+    exact = signals(bp(), State(state.weights, ((),) * (problem.depth - 1)), problem.task.batch).gradients()
     for a, b in zip(mine, exact, strict=True):
         _close(a, b, 1e-11, "feedback of the transposed weights")
 
@@ -366,7 +361,7 @@ def _scales(rule):
     learns = not isinstance(rule.plasticity, Fixed)
     plain = isinstance(rule.feedback, (Dense, Transpose, LowRank)) and not isinstance(rule.route, Modulated)
     tied = isinstance(rule.feedback, Dense) and isinstance(rule.route, Layerwise)
-    plain = plain and rule.geometry.linear
+    plain = plain and rule.geometry.linear and not rule.route.lam  # a discord has another degree than a loss
     return plain and _unclamped(rule) and (not learns or (isinstance(rule.plasticity, KolenPollack) and tied))
 
 

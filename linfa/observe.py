@@ -58,9 +58,8 @@ def _none(state):
 
 
 def gradients(rule, state, task) -> tuple:
-    """The rule's G_l = E[delta_l h_(l-1)^T] of each layer, (..., n_l, n_(l-1))."""
-    seen = signals(rule, state, task.batch)
-    return tuple(seen.errors[cut] @ T(seen.activities[cut - 1]) for cut in range(1, len(state.weights) + 1))
+    """The rule's G_l = E[delta_l h_(l-1)^T] of each layer, with what its route adds, (..., n_l, n_(l-1))."""
+    return signals(rule, state, task.batch).gradients()
 
 
 def errors(rule, state, task) -> tuple:

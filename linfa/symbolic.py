@@ -99,20 +99,7 @@ class Equations:
     @functools.cached_property
     def velocity(self) -> State:
         """Right-hand sides, with the moments of the data in place of its columns."""
-        state, batch = symbols(self.rule, self.depth)
-        v = velocity(self.rule, state, batch)
-        X, Y, E = batch.X, batch.Y, self.residual
-        error = (sp.MatMul(*reversed(state.weights), X) - batch.Y).doit()
-        back = sp.transpose(error).doit()
-        Sxx, Syx, Syy, See = self.moments.values()
-        table = {(error, X.T): -E, (X, back): -E.T, (error, back): See, (X, X.T): Sxx}
-        table |= {(Y, X.T): Syx, (X, Y.T): Syx.T, (Y, Y.T): Syy}
-
-        def clean(v):
-            v = _moments(v, table)
-            return v if v.free_symbols.isdisjoint({X, Y}) else _moments(sp.expand(v), table)
-
-        return State(tuple(map(clean, v.weights)), tuple(tuple(map(clean, stored)) for stored in v.feedback))
+        return _velocity(self.rule, self.depth)
 
     @functools.cached_property
     def pairs(self) -> tuple[tuple[sp.MatrixSymbol, sp.MatrixExpr], ...]:
@@ -168,24 +155,30 @@ class Equations:
     def change(self, quantity, rate=0) -> tuple[sp.Expr, ...]:
         """d/dt quantity + rate * lambda * quantity along the flow, as polynomials in non-commuting symbols.
 
-        The time derivative is the coefficient of epsilon in quantity(state + epsilon velocity); sympy's own matrix
-        derivative is not used.
+        The time derivative is the coefficient of epsilon in quantity(state + epsilon velocity), the velocity put in
+        last, where it is linear; sympy's own matrix derivative is not used.
 
         Args:
             quantity: a function of (rule, state) that gives a tuple of matrices.
             rate: a claimed rate of decay, in units of the rule's decay.
         """
+        velocities = {}
+
+        def along(x, v):
+            if v.is_ZeroMatrix:
+                return x
+            dx = sp.MatrixSymbol(f"d{x.name}", *x.shape)
+            velocities.update({polynomial(dx): polynomial(v), polynomial(dx.T): polynomial(sp.transpose(v).doit())})
+            return x + EPSILON * dx
+
         moved = State(
-            tuple(w + EPSILON * v for w, v in zip(self.state.weights, self.velocity.weights, strict=True)),
-            tuple(
-                tuple(B + EPSILON * v for B, v in zip(stored, moves, strict=True))
-                for stored, moves in zip(self.state.feedback, self.velocity.feedback, strict=True)
-            ),
+            tuple(map(along, self.state.weights, self.velocity.weights)),
+            tuple(tuple(map(along, *both)) for both in zip(self.state.feedback, self.velocity.feedback, strict=True)),
         )
         out = []
         for matrix in quantity(self.rule, moved):
             words = polynomial(matrix)
-            slope = sp.diff(words, EPSILON).subs(EPSILON, 0)
+            slope = sp.diff(words, EPSILON).subs(EPSILON, 0).xreplace(velocities)
             out.append(sp.expand(slope + rate * self.rule.decay * words.subs(EPSILON, 0)))
         return tuple(out)
 
@@ -223,6 +216,25 @@ class Proof:
         if self:
             return f"proved: {self.claim}"
         return f"refuted: d/dt {self.claim.quantity.__name__} = {'; '.join(map(str, self.residue))}"
+
+
+@functools.cache
+def _velocity(rule, depth) -> State:
+    """Right-hand sides of the equations of motion; the same for every rule of the same parts."""
+    state, batch = symbols(rule, depth)
+    v, about = velocity(rule, state, batch), Equations(rule, depth)
+    X, Y, E = batch.X, batch.Y, about.residual
+    error = (sp.MatMul(*reversed(state.weights), X) - batch.Y).doit()
+    back = sp.transpose(error).doit()
+    Sxx, Syx, Syy, See = about.moments.values()
+    table = {(error, X.T): -E, (X, back): -E.T, (error, back): See, (X, X.T): Sxx}
+    table |= {(Y, X.T): Syx, (X, Y.T): Syx.T, (Y, Y.T): Syy}
+
+    def clean(v):
+        v = _moments(v, table)
+        return v if v.free_symbols.isdisjoint({X, Y}) else _moments(sp.expand(v), table)
+
+    return State(tuple(map(clean, v.weights)), tuple(tuple(map(clean, stored)) for stored in v.feedback))
 
 
 def _scalar(rule):

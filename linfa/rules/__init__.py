@@ -21,6 +21,7 @@ from linfa.rules.catalogue import (
     muon,
     named,
     pepita,
+    sgr,
     sign_symmetry,
     weight_mirror,
 )
@@ -50,5 +51,5 @@ __all__ = [
     "LayerRates", "Layerwise", "Local", "LowRank", "Mirror", "Modulated", "Moments", "NewtonSchulz", "Normative",
     "Oja", "Order", "Parameterisation", "Plasticity", "Polar", "RandomFactors", "RedrawnSign", "Route", "Rule",
     "SVDFactors", "Sign", "Target", "Transpose", "UnitSign", "bp", "dfa", "directional_dfa", "dkp", "drtp", "fa",
-    "kolen_pollack", "ldfa", "local", "muon", "named", "pepita", "sign_symmetry", "weight_mirror",
+    "kolen_pollack", "ldfa", "local", "muon", "named", "pepita", "sgr", "sign_symmetry", "weight_mirror",
 ]  # fmt: skip

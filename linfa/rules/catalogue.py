@@ -61,6 +61,24 @@ def local(decay: float = 0.0) -> Rule:
     return Rule(Local(), Dense(), KolenPollack(), decay=decay, name="local")
 
 
+def sgr(modules: int | None = None, lam: float = 0.1, decay: float = 0.0) -> Rule:
+    """Successive gradient reconciliation: local learning of modules that agree with those below (Yang et al. 2024).
+
+    L_k = l_k + lam E|h_k - g_(k-1)|^2 for each module k but the first, with h_k = dl_k/dx_(k-1) at its input and
+    g_(k-1) = dl_(k-1)/dx_(k-1), which is kept fixed.  With lam=0 it is `local`.
+
+    Args:
+        modules: number of modules, at least 2; None for one a layer, which is free of backprop.
+        lam: weight of the discord; ours, 0.01 to 1 are sensible.
+        decay: common decay of weights and heads.
+
+    >>> sgr(modules=2, lam=0.5)
+    sgr(2): Local(modules=2, lam=0.5) / Dense(scale=1.0) / KolenPollack()
+    """
+    name = "sgr" if modules is None else f"sgr({modules})"
+    return Rule(Local(modules, lam), Dense(), KolenPollack(), decay=decay, name=name)
+
+
 def sign_symmetry(variant: Literal["uSF", "brSF", "frSF"] = "uSF") -> Rule:
     """Sign symmetry: feedback with the signs of the forward weights (Liao et al. 2016; Xiao et al. 2019).
 
@@ -163,6 +181,6 @@ def named() -> dict[str, Rule]:
     """Every rule of the catalogue once, by name, low-dimensional ones at rank 2: what the tests and tables run over."""
     rules = [bp(), fa(), dfa(), *map(sign_symmetry, ("uSF", "brSF", "frSF")), kolen_pollack()]
     rules += [ldfa(2, kind) for kind in ("fixed", "oja", "hebb", "normative", "kolen-pollack")]
-    rules += [dkp(), weight_mirror(), directional_dfa(), drtp(), pepita(), local(), muon(fa())]
+    rules += [dkp(), weight_mirror(), directional_dfa(), drtp(), pepita(), local(), sgr(), sgr(modules=2), muon(fa())]
     rules += [ldfa(2, kind, direct=True) for kind in ("fixed", "oja", "hebb")]
     return {rule.name: rule for rule in rules}

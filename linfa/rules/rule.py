@@ -59,6 +59,10 @@ class Rule:
                 "are the ends of nothing"
             )
         learns = not isinstance(self.plasticity, Fixed)
+        if self.route.lam and self.feedback.bound is not None:
+            raise CompositionError(
+                f"{self.route} differentiates what {self.feedback} delivers, which is clamped: use clamp=None or lam=0"
+            )
         if learns and isinstance(self.route, Modulated):
             raise CompositionError(
                 f"{self.plasticity} moves feedback by the activity that it reaches, and {self.route} "
@@ -87,7 +91,7 @@ class Rule:
             if self.route.error_driven:
                 claims.append(Homogeneous())
             if type(self.parameterisation) is Full and type(self.geometry) is Euclidean:
-                claims.extend(self.plasticity.claims(self))
+                claims.extend((*self.plasticity.claims(self), *self.route.claims(self)))
             if isinstance(self.feedback, LowRank):
                 claims.append(ErrorRank(self.feedback.rank))
         return (*claims, *map(ClosedForm, theory.about(self)))

@@ -20,6 +20,16 @@ def balance(rule, state) -> tuple:
     return tuple(T(above) @ above - below @ T(below) for below, above in itertools.pairwise(weights))
 
 
+def module_balance(rule, state) -> tuple:
+    """W_(l+1)^T W_(l+1) - W_l W_l^T, the balance of neighbouring layers between which no edge delivers an error.
+
+    Conserved where errors are backpropagated exactly from the upper one to the lower: inside the modules of local
+    learning, whatever their heads do, and also when all descend a further loss of the module's map (derived here).
+    """
+    ends = {edge.activity for edge in rule.route.edges(len(state.weights))}
+    return tuple(D for cut, D in enumerate(balance(rule, state), 1) if cut not in ends)
+
+
 def feedback_alignment(rule, state) -> tuple:
     """W_l W_l^T - B_l W_(l+1) - W_(l+1)^T B_l^T for a fixed B_l that spans one layer.
 

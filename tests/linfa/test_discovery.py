@@ -27,10 +27,10 @@ def test_what_is_found_is_explained_and_proved(name):
 
 
 @pytest.mark.parametrize("depth", [3, 4])
-@pytest.mark.parametrize("name", ["bp", "fa", "kolen-pollack", "local"])
+@pytest.mark.parametrize("name", ["bp", "fa", "kolen-pollack", "local", "sgr(2)"])
 def test_deeper_networks(name, depth):
     found = discover(named()[name], (2,) * (depth + 1))
-    expected = {"bp": 3 * (depth - 1), "fa": 3 * (depth - 1), "local": 3 * (depth - 1)}
+    expected = {"bp": 3 * (depth - 1), "fa": 3 * (depth - 1), "local": 3 * (depth - 1), "sgr(2)": 3 * (depth - 1)}
     if name in expected:
         assert len(found) == expected[name]
     assert found.explained == len(found)

@@ -23,6 +23,34 @@ def polar_of(G):
     return sum(np.outer(u, v) for u, size, v in zip(U.T, s, Vt, strict=True) if size > 1e-11 * s[0])
 
 
+def slope(f, matrix, step=1e-20):
+    """The gradient of an analytic function entry by entry, exact: the imaginary part at an imaginary step."""
+    out = np.zeros(matrix.shape)
+    for entry in np.ndindex(*matrix.shape):
+        moved = matrix.astype(complex)
+        moved[entry] += 1j * step
+        out[entry] = f(moved).imag / step
+    return out
+
+
+def discord(layers, head, x, y, g):
+    """Mean of |A^T C^T (C A x - y) - g|^2 over samples, in a module A of layers with head C."""
+    total = 0
+    for a, b, fixed in zip(x, y, g, strict=True):
+        for w in layers:
+            a = w.dot(a)
+        a = head.T.dot(head.dot(a) - b)
+        for w in reversed(layers):
+            a = w.T.dot(a)
+        total = total + ((a - fixed) ** 2).sum()
+    return total / len(x)
+
+
+def module_ends(name, L):
+    """The cuts at which the modules of a local rule end, the output's last."""
+    return [L] if L == 1 else [(L + 1) // 2, L] if name == "sgr(2)" else list(range(1, L + 1))
+
+
 def by_hand(name, rule, W, feedback, x, y):
     """Velocities from plain loops over samples: gradients and moments as sums of outer products."""
     L, N = len(W), len(x)
@@ -42,8 +70,8 @@ def by_hand(name, rule, W, feedback, x, y):
                 for w in W[:k]:
                     second = w.dot(second)
                 deltas[k][t] = second - acts[k][t]
-            elif name == "local":
-                head = chain(k - 1)[0].T
+            elif (name == "local" or name.startswith("sgr")) and k in module_ends(name, L):
+                head = chain(module_ends(name, L).index(k))[0].T
                 deltas[k][t] = head.T.dot(head.dot(acts[k][t]) - y[t])
         for k in range(L - 1, 0, -1):
             if deltas[k][t] is not None:
@@ -54,7 +82,7 @@ def by_hand(name, rule, W, feedback, x, y):
             elif "direct" in name:
                 error = W[L - 1].T.dot(deltas[L][t])
                 deltas[k][t] = error if k == L - 1 else chain(k - 1)[0].dot(chain(k - 1)[1]).dot(error)
-            elif name == "bp":
+            elif name == "bp" or name.startswith("sgr"):
                 deltas[k][t] = W[k].T.dot(deltas[k + 1][t])
             elif name.endswith("SF"):
                 deltas[k][t] = (chain(k - 1)[0] * np.sign(W[k].T)).dot(deltas[k + 1][t])
@@ -67,9 +95,18 @@ def by_hand(name, rule, W, feedback, x, y):
     if "muon" in name:  # the nearest matrix with singular values 1 in the row and column space
         G = list(map(polar_of, G))
     dW = [-g - rule.decay * w for g, w in zip(G, W, strict=True)]
+    if name.startswith("sgr"):
+        ends = module_ends(name, L)
+        for k in range(1, len(ends)):
+            a, b = ends[k - 1], ends[k]
+            head = feedback[k][0].T if b < L else np.eye(W[-1].shape[0])
+            for j in range(b - a):
+                moved = lambda w, j=j: [*W[a : a + j], w, *W[a + j + 1 : b]]  # noqa: B023, E731
+                cost = lambda w: discord(moved(w), head, acts[a], y, deltas[a])  # noqa: B023, E731
+                dW[a + j] = dW[a + j] - rule.route.lam * slope(cost, W[a + j])
     dB = []
     for number, stored in enumerate(feedback):
-        cut = number + 1
+        cut = module_ends(name, L)[number] if name.startswith("sgr") else number + 1
         if "direct" in name:
             e = [W[L - 1].T.dot(d) for d in deltas[L]]
         else:
@@ -95,9 +132,13 @@ def by_hand(name, rule, W, feedback, x, y):
         elif "kolen-pollack" in name or name == "dkp":
             d = (-g.T,) if len(stored) == 1 else (-g.T.dot(stored[1].T), 0 * stored[1])
             d = tuple(v - rule.decay * B for v, B in zip(d, stored, strict=True))
-        elif name == "local":  # gradient of the head's own loss
+        elif name == "local" or name.startswith("sgr"):  # gradient of the head's own loss
             head = stored[0].T
             d = (-mean([head.dot(h) - t for h, t in zip(acts[cut], y, strict=True)], acts[cut]).T,)
+            if name.startswith("sgr") and number:
+                a = module_ends(name, L)[number - 1]
+                cost = lambda B: discord(W[a:cut], B.T, acts[a], y, deltas[a])  # noqa: B023, E731
+                d = (d[0] - rule.route.lam * slope(cost, stored[0]),)
         else:
             d = tuple(0 * B for B in stored)
         dB.append(d)

@@ -22,6 +22,7 @@ from linfa.rules import (
     Homogeneous,
     KolenPollack,
     Layerwise,
+    Local,
     Order,
     Plasticity,
     RandomFactors,
@@ -101,6 +102,11 @@ def test_laws_are_those_that_speak_of_the_rule():
     every = {law.__name__.removeprefix("law_") for law in LAWS}
     assert names(linfa.ldfa(2)) == every - {"scaling"}
     assert names(linfa.fa()) == every - {"error_rank"}
+    fixed_heads = Rule(Local(), Dense())
+    assert names(fixed_heads) == every - {"error_rank", "homogeneous", "conserved", "drift", "transposed"}
+    reconciled = Rule(Local(lam=0.1), Dense())  # the discord is of a higher degree in the weights than the loss
+    assert names(reconciled) == names(fixed_heads) - {"scaling"}
+    assert names(Rule(Local(2, 0.1), Dense())) == names(reconciled) | {"conserved", "drift"}
     fixed = {"conserved", "drift", "transposed", "scaling"}
     assert names(linfa.sign_symmetry("brSF")) == every - {"error_rank", "order", "descends"} - fixed
     assert names(linfa.ldfa(2, clamp=1.0)) == every - {"error_rank", "homogeneous", "symbolic"} - fixed

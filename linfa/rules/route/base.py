@@ -34,10 +34,16 @@ class Route(abc.ABC):
     """Whether every edge carries the error of a higher cut down, as in backprop; theories ask for it."""
     error_driven: ClassVar[bool] = True
     """Whether every teaching signal is linear in the output error."""
+    lam = 0.0
+    """Weight of what the weights descend besides their teaching signals, see `penalty`; 0 for nothing."""
 
     @abc.abstractmethod
     def edges(self, depth: int) -> tuple[Edge, ...]:
         """The feedback edges of a depth-L network, by increasing cut."""
+
+    def claims(self, rule) -> tuple:
+        """What holds of a rule on this route, whatever its feedback; see `linfa.rules.claims`."""
+        return ()
 
     @property
     @abc.abstractmethod
@@ -67,3 +73,16 @@ class Route(abc.ABC):
             else:
                 errors[cut] = T(matrices[cut]) @ errors[cut + 1]
         return errors, carried
+
+    def penalty(self, carriers, matrices, activities, errors, carried) -> tuple[dict[int, Any], dict[int, Any]]:
+        """Further gradients, of what is no loss at the output of a layer: they have no teaching signal.
+
+        Args:
+            carriers, matrices, activities: as for `teach`.
+            errors, carried: what it returned.
+
+        Returns:
+            By layer 1 .. L what adds to the gradient of W_l, (..., n_l, n_(l-1)), and by the cut of each edge what adds
+            to its E[carried activity^T], (..., n_e, n_h); nothing for those that are left out.
+        """
+        return {}, {}

@@ -26,10 +26,11 @@ def first_head(state) -> State:
     """The first layer and its head as a two-layer network, W_1 and B_1^T.
 
     Under local learning it moves exactly as backprop moves it, in flow and in descent, at any depth, from any start, on
-    any task, with any decay: what is above does not reach it.
+    any task, with any decay: what is above does not reach it.  Nor does it where modules are reconciled, since each is
+    moved towards the one below.
 
     Args:
-        state: of `linfa.local`, with any leading axes.
+        state: of `linfa.local`, or of `linfa.sgr` with one layer a module; with any leading axes.
 
     Source: derived here (`derivations.local_learning`).
 
@@ -66,8 +67,8 @@ class LocalMode(Theory):
     U diag(u_i(t)) V^T with u_i(t) from `bp_mode_unbalanced` at lambda_i = b_i^2 - a_i^2, and from `bp_mode` where that
     is 0: this is `UnbalancedMode` for `first_head`.
 
-    Assumptions: local learning without decay, at any depth; Sxx = I; the start above, a_i and b_i of any sign.  The
-    layers above start anywhere.
+    Assumptions: local learning of single layers, reconciled or not, without decay, at any depth; Sxx = I; the start
+    above, a_i and b_i of any sign.  The layers above start anywhere.
 
     Source: derived here (`derivations.local_learning`).
 
@@ -90,6 +91,8 @@ class LocalMode(Theory):
     def check_rule(cls, rule):
         assumptions.on_route(rule, Local)
         assumptions.no_decay(rule)
+        if rule.route.modules:
+            raise AssumptionError(f"a module may have several layers: {rule.route}")
         if type(rule.plasticity) is not KolenPollack:
             raise AssumptionError(f"heads do not descend their own losses: {rule.plasticity}")
         if type(rule.feedback) is not Dense:

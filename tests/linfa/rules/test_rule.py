@@ -16,6 +16,7 @@ from linfa.rules import (
     Homogeneous,
     KolenPollack,
     Layerwise,
+    Local,
     Modulated,
     Normative,
     Oja,
@@ -63,6 +64,8 @@ def test_repr_shows_the_parts():
         ((Direct(), UnitSign()), "use the Layerwise route"),
         ((Target(), RandomFactors(2), Normative()), "ends of nothing"),
         ((Modulated(), Dense(), KolenPollack()), "nothing to learn"),
+        ((Local(lam=0.1), RandomFactors(2, clamp=1.0)), "delivers, which is clamped: use clamp=None or lam=0"),
+        ((Local(), Transpose()), "use the Layerwise route"),
         ((Layerwise(), Dense(), Oja()), "moves 2 stored factors"),
         ((Layerwise(), Dense(), Hebb()), "has 1 that may move"),
         ((Layerwise(), Transpose(), KolenPollack()), "has 0 that may move"),
@@ -82,6 +85,9 @@ def test_bad_settings():
         (lambda: linfa.sign_symmetry("sf"), "choose one of 'uSF', 'brSF', 'frSF'"),
         (lambda: linfa.bp(decay=-0.1), "at least 0"),
         (lambda: Direct(exact_top=-1), "at least 0"),
+        (lambda: linfa.sgr(modules=1), r"at least 2, .* got 1 \(one is backprop\)"),
+        (lambda: linfa.sgr(lam=-0.1), "at least 0; got -0.1"),
+        (lambda: linfa.sgr(lam=float("nan")), "at least 0; got nan"),
     ):
         with pytest.raises(ValueError, match=message):
             make()
@@ -103,3 +109,13 @@ def test_edges():
     assert spans(linfa.fa(), 4) == [(1, 2), (2, 3), (3, 4)]
     assert spans(linfa.dfa(), 4) == [(1, 4), (2, 4), (3, 4)]
     assert spans(linfa.ldfa(2, direct=True), 4) == [(1, 3), (2, 3)]
+    assert spans(linfa.sgr(), 4) == [(1, 4), (2, 4), (3, 4)]
+    assert [spans(linfa.sgr(modules=2), depth) for depth in (1, 2, 5)] == [[], [(1, 2)], [(3, 5)]]
+    assert [spans(linfa.sgr(modules=3), depth) for depth in (2, 3, 7)] == [[(1, 2)], [(1, 3), (2, 3)], [(3, 7), (5, 7)]]
+
+
+def test_reconciliation_of_weight_zero_is_local_learning():
+    assert linfa.sgr(lam=0.0) == linfa.local()
+    assert linfa.sgr(lam=0.0, decay=0.1) == linfa.local(decay=0.1)
+    assert linfa.sgr(lam=0.1) != linfa.local()
+    assert Rule(Local(lam=0.0), RandomFactors(2, clamp=1.0))

@@ -56,6 +56,7 @@ def test_a_readout_that_starts_as_the_head_stays_the_head():
     [
         (linfa.bp(), "route is not Local"),
         (linfa.drtp(), "route is not Local"),
+        (linfa.sgr(modules=2, lam=0.0), "several layers"),
         (linfa.local(decay=0.1), "weights decay at rate 0.1"),
         (Rule(Local(), Dense(), Fixed()), "heads do not descend"),
         (Rule(Local(), RandomFactors(1), KolenPollack()), "heads are not full"),

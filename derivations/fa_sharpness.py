@@ -31,7 +31,8 @@ def derivation() -> Derivation:
     after = conserved.subs({x: x + eta * v for x, v in modes.items()}, simultaneous=True)
     error = s - w1 * w2
     stable = edge_is_stable(w1, w2, b)
-    sign = stable.lhs - stable.rhs if isinstance(stable, sp.Gt) else stable.rhs - stable.lhs
+    left, right = map(sp.sympify, (stable.lhs, stable.rhs))
+    sign: sp.Expr = left - right if isinstance(stable, sp.Gt) else right - left  # pyright: ignore[reportOperatorIssue]
     steps = [
         given("the equations of the rule", equations),
         equal("at rest, w_1 w_2 = s, the Jacobian has the eigenvalues 0 and -S: its determinant", jacobian.det(), 0,

@@ -6,6 +6,7 @@ in the coefficients of p, so random states give a matrix whose null space is the
 
 import functools
 import itertools
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -250,7 +251,8 @@ def _rational(basis) -> list[list[Fraction]]:
     dimension = len(basis)
     if not dimension:
         return []
-    pivots = np.sort(qr(basis, mode="r", pivoting=True)[1][:dimension])
+    *_, order = qr(basis, mode="r", pivoting=True)
+    pivots = np.sort(order[:dimension])
     reduced = np.linalg.solve(basis[:, pivots], basis)
     fractions = [[Fraction(float(c)).limit_denominator(LARGEST_DENOMINATOR) for c in row] for row in reduced]
     worst = max(abs(float(f) - c) for row, numbers in zip(fractions, reduced, strict=True)
@@ -316,4 +318,5 @@ def _evaluated(expression, values):
     parts = [_evaluated(a, values) if isinstance(a, sp.MatrixExpr) else float(a) for a in expression.args]
     if isinstance(expression, sp.MatAdd):
         return functools.reduce(np.add, parts)
-    return functools.reduce(lambda a, b: a * b if np.isscalar(a) or np.isscalar(b) else a @ b, parts)
+    scale = math.prod(part for part in parts if isinstance(part, float))
+    return scale * product([part for part in parts if not isinstance(part, float)])

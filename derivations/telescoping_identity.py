@@ -51,5 +51,4 @@ def derivation(depths: tuple[int, ...] = (3, 4), modules: int | None = None) -> 
         ("modules that pass nothing down; any losses, of linear heads where the rule's signals are used",),
         tuple(steps),
         "derived here",
-        results=("G1", "G2"),
     )

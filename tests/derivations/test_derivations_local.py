@@ -6,15 +6,15 @@ import pytest
 
 from derivations import reconciliation_gradient, telescoping_identity, words
 from derivations.proof import ProofError
-from linfa.theory.local import discord
+from linfa.theory.local import discord, energy
 
 MUTATIONS = [
     (telescoping_identity, "gradient_gaps", lambda d, maps: d),
     (telescoping_identity, "gradient_gaps", lambda d, maps: tuple(-x for x in discord.gradient_gaps(d, maps))),
     (telescoping_identity, "discords", lambda g, maps: tuple(a - b for a, b in itertools.pairwise(g))),
-    (reconciliation_gradient, "discord_gradient", lambda M, C, *S: discord.discord_gradient(C, M, *S)),
-    (reconciliation_gradient, "discord_gradient", lambda M, C, *S: 2 * discord.discord_gradient(M, C, *S)),
-    (reconciliation_gradient, "discord_energy", lambda M, C, *S: 2 * discord.discord_energy(M, C, *S)),
+    (reconciliation_gradient, "discord_gradient", lambda M, C, *S: energy.discord_gradient(C, M, *S)),
+    (reconciliation_gradient, "discord_gradient", lambda M, C, *S: 2 * energy.discord_gradient(M, C, *S)),
+    (reconciliation_gradient, "discord_energy", lambda M, C, *S: 2 * energy.discord_energy(M, C, *S)),
 ]
 
 

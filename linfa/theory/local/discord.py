@@ -8,10 +8,11 @@ from linfa.algebra import T
 from linfa.dynamics import State, signals
 from linfa.rules import bp
 from linfa.theory.base import relative_error
+from linfa.theory.local.energy import discord_energy
 from linfa.theory.local.problem import drawn, module_maps, module_signals
 from linfa.theory.result import Result
 
-__all__ = ["discord_energy", "discord_gradient", "discords", "gradient_gaps", "head_gap_bound"]
+__all__ = ["discords", "gradient_gaps", "head_gap_bound"]
 
 
 def discords(gradients, maps) -> tuple:
@@ -62,53 +63,6 @@ def _fits(signals, maps, more):
         raise ValueError(f"{len(maps)} maps between modules do not fit {len(signals)} signals")
 
 
-def discord_energy(M, C, Sxx, Syx, Syy):
-    """R = 1/2 E|q|^2 of q = M^T (M x - y) - C^T (C x - y), for linear heads that read the same x as M and as C.
-
-        R = 1/2 tr(D Sxx D) - tr(D Syx^T (M - C)) + 1/2 tr((M - C)^T Syy (M - C)),   D = M^T M - C^T C.
-
-    M is the head of the upper module times its map, C the head of the lower; R is then 1/2 E|d_k|^2.
-
-    Args:
-        M, C: (..., m, n).
-        Sxx, Syx, Syy: second moments (n, n), (m, n), (m, m) of the module's input and the target.
-
-    Raises:
-        ValueError: for matrices that do not fit each other.
-
-    Source: derived here (`derivations.reconciliation_gradient`).
-
-    >>> one = np.eye(1)
-    >>> float(discord_energy(2 * one, one, one, 0 * one, one))
-    5.0
-    """
-    D, gap = _mismatch(M, C, Sxx, Syx, Syy)
-    return _inner(D, D @ Sxx) / 2 - _inner(Syx @ D, gap) + _inner(gap, Syy @ gap) / 2
-
-
-def discord_gradient(M, C, Sxx, Syx, Syy):
-    """dR/dM = E[e q^T + M q x^T] = M (Q + Q^T) + Syy (M - C) - Syx D for fixed C, with Q = E[q x^T] and e = M x - y.
-
-    Q = D Sxx - (M - C)^T Syx and D as in `discord_energy`.  Along the flow of `linfa.sgr` this adds -2 lam dR/dM A^T to
-    the head of the upper module and -2 lam (C_k W_b .. W_(j+1))^T dR/dM (W_(j-1) .. W_(a+1))^T to its weights.
-
-    Args:
-        M, C, Sxx, Syx, Syy: as for `discord_energy`, or SymPy matrices.
-
-    Raises:
-        ValueError: for matrices that do not fit each other.
-
-    Source: derived here (`derivations.reconciliation_gradient`).
-
-    >>> one = np.eye(1)
-    >>> float(discord_gradient(2 * one, one, one, 0 * one, one)[0, 0])
-    13.0
-    """
-    D, gap = _mismatch(M, C, Sxx, Syx, Syy)
-    Q = D @ Sxx - T(gap) @ Syx
-    return M @ (Q + T(Q)) + Syy @ gap - Syx @ D
-
-
 def head_gap_bound(energy, Sxx, Syx, Syy):
     """|M - C|^2 is at most 2 R / lambda_min(Syy - Syx Sxx^+ Syx^T): heads are as close as their discord is small.
 
@@ -130,18 +84,6 @@ def head_gap_bound(energy, Sxx, Syx, Syy):
     lowest = np.linalg.eigvalsh(Syy - Syx @ np.linalg.pinv(Sxx, hermitian=True) @ T(Syx))[..., 0]
     told = lowest <= 1e-12 * np.abs(Syy).max()
     return np.where(told, np.inf, 2 * energy / np.where(told, 1.0, lowest))
-
-
-def _mismatch(M, C, Sxx, Syx, Syy):
-    (m, n), wanted = M.shape[-2:], (M.shape[-2:], M.shape[-2:], (M.shape[-2],) * 2, (M.shape[-1],) * 2)
-    if (C.shape[-2:], Syx.shape[-2:], Syy.shape[-2:], Sxx.shape[-2:]) != wanted:
-        raise ValueError(f"C, Syx, Syy, Sxx of shapes {', '.join(str(S.shape) for S in (C, Syx, Syy, Sxx))} do not fit "
-                         f"M of shape ({m}, {n})")  # fmt: skip
-    return T(M) @ M - T(C) @ C, M - C
-
-
-def _inner(a, b):
-    return (a * b).sum((-1, -2))
 
 
 def _identity(seed):

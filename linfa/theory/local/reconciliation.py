@@ -1,19 +1,14 @@
-"""Reconciliation: the gradients of the discord, and what its weight trades."""
-
-import itertools
+"""What the weight of reconciliation trades."""
 
 import numpy as np
 
 from linfa import observe
-from linfa.algebra import T, product
-from linfa.dynamics import signals
 from linfa.network import Network
 from linfa.rules import sgr
 from linfa.simulate import simulate
 from linfa.task import Task
-from linfa.theory.base import relative_error
-from linfa.theory.local.discord import discord_gradient, discords
-from linfa.theory.local.problem import drawn, module_ends, module_maps, module_signals
+from linfa.theory.local.discord import discords
+from linfa.theory.local.problem import module_maps, module_signals
 from linfa.theory.result import Result
 
 __all__ = ["reconciliation_run"]
@@ -43,38 +38,6 @@ def reconciliation_run(lam: float, seed: int = 0) -> tuple[float, float]:
     return float(sum((x**2).sum((-1, -2)).mean() for x in d)), float(cosines.mean())
 
 
-def _slopes(seed, step=1e-30):
-    """Error of what the rule adds, and of the moment form, against the derivative of R entry by entry.
-
-    R is a polynomial, so its derivative is the imaginary part at an imaginary step, without cancellation.
-    """
-    rule, task, state = drawn(seed, lam=0.5)  # so that the loss is l + R
-    seen, ends, worst = signals(rule, state, task.batch), module_ends(rule, len(state.weights)), 0.0
-    heads = [*(T(B) for (B,) in state.feedback), np.eye(task.n_out)]
-    for number, (a, b) in enumerate(itertools.pairwise(ends[1:]), 1):
-        x, g, C = seen.activities[a], seen.errors[a], heads[number]
-
-        def energy(factors, x=x, g=g):
-            M = product(factors)
-            return ((T(M) @ (M @ x - task.batch.Y) - g) ** 2).sum() / 2
-
-        factors = [C, *reversed(state.weights[a:b])]
-        found = [seen.head_terms.get(b), *(seen.weight_terms[layer] for layer in range(b, a, -1))]
-        for place, term in enumerate(found):
-            exact = np.zeros(factors[place].shape)
-            for entry in np.ndindex(*exact.shape):
-                moved = [factor.astype(complex) for factor in factors]
-                moved[place][entry] += 1j * step
-                exact[entry] = energy(moved).imag / step
-            if term is not None:
-                worst = max(worst, relative_error(exact, term))
-        P = product((*reversed(state.weights[:a]),))
-        moments = P @ task.Sxx @ P.T, task.Syx @ P.T, task.Syy
-        slope = discord_gradient(product(factors), heads[number - 1], *moments)
-        worst = max(worst, relative_error(T(product(factors[:-1])) @ slope, seen.weight_terms[a + 1]))
-    return worst
-
-
 def _trade(seed):
     """0.0 if the discord falls and the alignment rises from each weight to the next."""
     apart, aligned = np.transpose([reconciliation_run(lam, seed) for lam in (0.0, 0.1, 1.0)])
@@ -82,8 +45,6 @@ def _trade(seed):
 
 
 RESULTS = (
-    Result("G3", "reconciliation adds 2 lam times the gradients of R: dR/dM = E[e q^T + M q x^T], dR/dC = dR/dM A^T, "
-           "dR/dW_j = (C W_b .. W_(j+1))^T dR/dM (W_(j-1) .. W_(a+1))^T", "derived here", 1e-11, _slopes),
     Result("G5", "more reconciliation, lam = 0, 0.1, 1: less discord, and hidden layers learn more as by backprop",
            "derived here", 0.0, _trade),
 )  # fmt: skip

@@ -13,7 +13,11 @@ from linfa.rules import (
     Oja,
     RandomFactors,
     Rule,
+    bp,
+    dfa,
     kolen_pollack,
+    ldfa,
+    muon,
     named,
 )
 from linfa.task import Task
@@ -38,6 +42,9 @@ def rules() -> dict[str, Rule]:
             Layerwise(), RandomFactors(2), Mirror(1.0, 0.5), geometry=LayerRates((0.0, 0.0))
         ),
         "frozen hidden layer": Rule(Layerwise(), RandomFactors(2), Oja(), geometry=LayerRates((0.0, 1.0))),
+        "bp + muon": muon(bp()),
+        "dfa + muon": muon(dfa()),
+        "ldfa(2, fixed) + muon": muon(ldfa(2, "fixed")),
     }
 
 

@@ -1,0 +1,1 @@
+"""Other directions than the gradient's, and activities that are normalised."""

@@ -1,4 +1,4 @@
-"""A mirror on frozen weights forgets its start: B - gain / leak J^T decays as e^(-leak t), and a step keeps 1 - a of it."""
+"""A mirror on frozen weights forgets its start: B - gain / leak J^T decays as e^(-leak t), as (1 - a)^t in descent."""
 
 import numpy as np
 import sympy as sp

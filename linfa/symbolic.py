@@ -131,6 +131,11 @@ class Equations:
 
     __repr__ = __str__
 
+    @property
+    def strength(self) -> sp.Symbol:
+        """s, the singular value of the task in the equations of one mode."""
+        return sp.Symbol("s", positive=True)
+
     def modes(self) -> dict[sp.Symbol, sp.Expr]:
         """The scalar equations of one mode, when weights and feedback start aligned with the task and inputs are white.
 
@@ -141,7 +146,7 @@ class Equations:
         {w_1: b_1*(s - w_1*w_2), w_2: w_1*(s - w_1*w_2), b_1: 0}
         """
         rule = _scalar(self.rule)
-        s = sp.Symbol("s", positive=True)
+        s = self.strength
         state, _ = symbols(rule, self.depth)
         one = {x: sp.Symbol(x.name.lower(), real=True) for x in [*state.weights, *sum(state.feedback, ())]}
         small = State(

@@ -178,7 +178,7 @@ class RankOneFA(Theory):
 
         modes = equations.modes()
         w1, w2, *stored = modes
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         alpha, begin, b = sp.Symbol("alpha", positive=True), sp.Symbol("w_0", real=True), sp.Mul(*stored)
         solution = {w1: b * alpha, w2: begin + b * alpha**2 / 2}
         speed = s - begin * b * alpha - b**2 * alpha**3 / 2

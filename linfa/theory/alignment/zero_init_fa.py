@@ -212,7 +212,7 @@ class ZeroInitFA(Theory):
         x = sp.Symbol("x", positive=True)
         modes = equations.modes()
         w1, w2, *stored = modes
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         out = []
         for sign in (1, -1):
             b = sp.symbols(f"beta_1:{len(stored) + 1}", positive=True)

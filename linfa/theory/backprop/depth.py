@@ -90,7 +90,7 @@ class DepthMode(Theory):
 
         u, u0 = sp.symbols("u u_0", positive=True)
         modes, N = equations.modes(), equations.depth
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         w = u ** sp.Rational(1, N)
         speed = N / sp.simplify(sp.diff(depth_clock(u, u0, s, N), u))
         return tuple(sp.simplify(sp.diff(w, u) * speed - v.subs(dict.fromkeys(modes, w))) for v in modes.values())

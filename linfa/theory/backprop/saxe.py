@@ -116,7 +116,7 @@ class SaxeMode(Theory):
 
         t, u0 = sp.symbols("t u_0", positive=True)
         modes = equations.modes()
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         w = sp.sqrt(bp_mode(t, s, u0))
         return tuple(sp.simplify(sp.diff(w, t) - v.subs(dict.fromkeys(modes, w))) for v in modes.values())
 

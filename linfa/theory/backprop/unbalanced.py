@@ -163,7 +163,7 @@ class UnbalancedMode(Theory):
 
         x, f, a, b = sp.symbols("x f a b", positive=True)
         modes = equations.modes()
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         at = sp.sqrt(f**2 - (b**2 - a**2) ** 2 / 4)  # the s of that f
         closed = bp_mode_weights(-sp.log(x) / (2 * f), at, a, b)
         put = dict(zip(modes, closed, strict=True)) | {s: at}

@@ -104,7 +104,7 @@ class CompressedBackprop(Theory):
 
         modes = equations.modes()
         w1, w2, q, p = modes
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         below, above = (v.subs({w2: p * w2, s: p * s}, simultaneous=True) for v in derive(bp(), 2).modes().values())
         tied = {x: v.subs(q, p * w2) for x, v in modes.items()}
         return tuple(map(sp.expand, (tied[w1] - below, p * tied[w2] - above, tied[q] - above, tied[p])))

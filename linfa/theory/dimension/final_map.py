@@ -135,7 +135,7 @@ class FinalMap(Theory):
 
         modes = equations.modes()
         w1, w2, *_ = modes
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         return tuple(sp.simplify(v.subs(w2, s / w1)) for v in modes.values())
 
     @classmethod

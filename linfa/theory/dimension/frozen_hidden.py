@@ -96,7 +96,7 @@ class FrozenHidden(Theory):
         t, e0 = sp.symbols("t e_0", real=True)
         modes = equations.modes()
         w1, w2, *_ = modes
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         features = sp.sqrt(sp.nsimplify(equations.rule.geometry.rates[1])) * sp.Matrix([[w1]])
         e = frozen_readout_error(features.T, features, sp.Matrix([[e0]]), t)[0]
         closed = (s - e) / w1

@@ -211,7 +211,7 @@ class FrozenReadout(Theory):
         t, e0 = sp.symbols("t e_0", real=True)
         modes = equations.modes()
         w1, w2, *stored = modes
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         above = sp.Matrix([[w2]])
         B = product(equations.rule.feedback.factors([sp.Matrix([[b]]) for b in stored], above))
         rate = sp.nsimplify(equations.rule.geometry.rates[0])

@@ -209,7 +209,7 @@ class PolarModes(Theory):
         import sympy as sp
 
         modes = equations.modes()
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         positive = {x: sp.Symbol(x.name, positive=True) for x in modes}
         left = sp.Symbol("e", positive=True)
         weights = list(modes)[: equations.depth]

@@ -118,7 +118,7 @@ class KPMode(Theory):
 
         theta = sp.Symbol("theta", real=True)
         modes = equations.modes()
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         closed = kp_weights(theta, *sp.symbols("w_1(0) w_2(0) b(0)", real=True))
         put = dict(zip(modes, closed, strict=True))
         error = s - closed[0] * closed[1]

@@ -149,7 +149,7 @@ class AlignedStartFA(Theory):
         a, root, start = sp.symbols("a a_* w_2(0)", positive=True)
         modes = equations.modes()
         w1, w2, *stored = modes
-        s = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         positive = dict(zip(stored, sp.symbols(f"beta_1:{len(stored) + 1}", positive=True), strict=True))
         b = sp.prod(positive.values())
         c, h = start * b, b**2

@@ -17,7 +17,7 @@ def derivation() -> Derivation:
     equations = linfa.derive(linfa.fa(), 2)
     modes = equations.modes()
     w1, w2, b = modes
-    (s,) = sp.Tuple(*modes.values()).free_symbols - set(modes)
+    s = equations.strength
     a, root, c, h = sp.symbols("a a_* c h", positive=True)
     start = sp.Symbol("w_2(0)", real=True)
     on = {w1: b * a, w2: start + b * a**2 / 2}

@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import numpy as np
 
@@ -148,7 +148,7 @@ class ZeroInitDFA(Theory):
         x = sp.Symbol("x", positive=True)
         modes, L = equations.modes(), equations.depth
         weights, stored = list(modes)[:L], list(modes)[L:]
-        s: Any = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes)))
+        s = equations.strength
         count, out = len(equations.rule.feedback.names), []
         for sign in (1, -1):
             values = [

@@ -151,7 +151,7 @@ class PepitaMode(Theory):
         phi = sp.Symbol("phi", real=True)
         modes = equations.modes()
         w1, w2, *stored = modes
-        s, f = next(iter(sp.Tuple(*modes.values()).free_symbols - set(modes))), sp.Mul(*stored)
+        s, f = equations.strength, sp.Mul(*stored)
         put = dict(zip((w1, w2), pepita_weights(phi, *sp.symbols("w_1(0) w_2(0)", real=True), f), strict=True))
         rate = f * (s - put[w1] * put[w2])
         return tuple(sp.expand(sp.diff(put[x], phi) * rate - modes[x].subs(put)) for x in put)

@@ -72,6 +72,4 @@ def derivation() -> Derivation:
         ("white inputs", "start along the singular vectors of the task", "weights positive, strengths below s"),
         tuple(steps),
         "derived here",
-        theory="PolarModes",
-        results=("M1", "M1d", "M2", "M4"),
     )

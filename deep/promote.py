@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from deep import layers, ops
-from linfa.rules import Direct, Euclidean, Full, Layerwise, Rule
+from linfa.rules import Direct, Euclidean, Full, Layerwise, Plain, Rule
 
 EXACT = (
     nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag, nn.PReLU,
@@ -78,6 +78,11 @@ def check_rule(rule: Rule) -> None:
     """Raise Unsupported for a rule that promotion does not cover."""
     if rule.parameterisation != Full() or rule.geometry != Euclidean():
         raise Unsupported(f"promotion covers full weights and Euclidean steps so far, not {rule!r}")
+    if rule.activity != Plain():
+        raise Unsupported(
+            "in torch a normalisation is a layer of the model, with its exact derivative in every rule: put nn.BatchNorm "
+            f"after the hidden layers and promote the rule without {rule.activity!r}"
+        )
     if type(rule.route) not in (Layerwise, Direct):
         raise Unsupported(f"promotion covers layerwise and direct routes so far, not {rule.route!r}")
     if "J" in rule.plasticity.reads and (rule.plasticity.directions or not rule.route.single_layer):

@@ -31,6 +31,7 @@ from linfa.rules import (
     ldfa,
     local,
     muon,
+    normalised,
     pepita,
     sgr,
     sign_symmetry,
@@ -45,8 +46,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Certificate", "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "directional_dfa",
-    "discover", "dkp", "drtp", "fa", "kolen_pollack", "ldfa", "local", "muon", "pepita", "sgr", "sign_symmetry",
-    "simulate", "verify", "weight_mirror",
+    "discover", "dkp", "drtp", "fa", "kolen_pollack", "ldfa", "local", "muon", "normalised", "pepita", "sgr",
+    "sign_symmetry", "simulate", "verify", "weight_mirror",
 ]  # fmt: skip
 
 

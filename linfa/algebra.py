@@ -91,10 +91,32 @@ def polar(G):
         if G.shape != (1, 1):
             raise TypeError("the polar factor of an explicit symbolic matrix has no closed form")
         return G.applyfunc(sympy.sign)
+    U, _, Vt = svd(G)
+    return U @ Vt
+
+
+def svd(G):
+    """The thin U, s and V^T of G = U S V^T; all that belongs to singular values below 1e-12 of the largest is zeros."""
+    if is_symbolic(G):
+        raise TypeError("a singular value decomposition has no symbolic form")
     library = _torch(G) or np
     U, s, Vt = library.linalg.svd(G, full_matrices=False)
     keep = s > 1e-12 * s[..., :1]
-    return (U * keep[..., None, :]) @ Vt
+    return U * keep[..., None, :], s * keep, Vt * keep[..., :, None]
+
+
+def row_norms(x):
+    """Norms of the rows of a matrix (..., n, 1), 0 for those below 1e-12 of the largest."""
+    if is_symbolic(x):
+        raise TypeError("norms of rows have no symbolic form")
+    sizes = (x * x).sum(-1)[..., None] ** 0.5
+    largest = sizes.amax(-2, True) if _torch(x) else sizes.max(-2, keepdims=True)
+    return sizes * (sizes > 1e-12 * largest)
+
+
+def reciprocal(x):
+    """1 / x entrywise, 0 where x is 0."""
+    return (x != 0) / (x + (x == 0))
 
 
 def norm(G):
@@ -102,6 +124,12 @@ def norm(G):
     if is_symbolic(G):
         raise TypeError("a norm has no symbolic form here: derive the rule with the Polar geometry")
     return ((G * G).sum((-1, -2)) ** 0.5)[..., None, None]
+
+
+def beside(a, b):
+    """Two matrices side by side, [a b]."""
+    torch = _torch(a)
+    return torch.cat((a, b), -1) if torch else np.concatenate((a, b), -1)
 
 
 def product(factors):

@@ -1,9 +1,10 @@
 """The vector field of a learning rule: one function that numpy, torch and sympy run.
 
-A forward pass through y = W_L .. W_1 x, the rule's teaching signals, and from them the velocity of every weight and
-every feedback matrix.  All matrices may carry leading batch axes.
+A forward pass through y = W_L .. W_1 x, with hidden activities normalised where the rule says so, its teaching signals,
+and from them the velocity of every weight and every feedback matrix.  All matrices may carry leading batch axes.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ class Signals(NamedTuple):
 
     Args:
         activities: h_0 .. h_L, (..., n_l, N).
-        errors: by cut l = 1 .. L, the teaching signal delta_l (..., n_l, N); on cut L it is dLoss/dy.
+        errors: by cut l = 1 .. L, the teaching signal delta_l (..., n_l, N) of W_l h_(l-1); on cut L it is dLoss/dy.
         carried: by the cut of each edge, the signal that went into it (..., n_e, N).
         weight_terms: by layer, what the route adds to the gradient of its weight (..., n_l, n_(l-1)).
         head_terms: by the cut of each edge, what it adds to E[carried activity^T] (..., n_e, n_h).
@@ -99,27 +100,39 @@ def redraw(rule, state: State, rng: np.random.Generator) -> State:
     return State(state.weights, tuple(feedback))
 
 
-def signals(rule, state: State, batch: Batch) -> Signals:
-    """Activities and teaching signals of the quadratic loss 1/2 E|W_L .. W_1 x - y|^2."""
+def forward(rule, state: State, batch: Batch) -> tuple[tuple, list, dict[int, Any]]:
+    """The weights W_1 .. W_L, the activities h_0 .. h_L, and by hidden cut what is kept of the normalisation there."""
     matrices = tuple(map(rule.parameterisation.matrix, state.weights))
-    activities = [batch.X]
-    for W in matrices:
-        activities.append(W @ activities[-1])
-    carriers = [_carrier(rule.feedback, edge, stored, matrices) for edge, stored in _pairs(rule, state)]
-    errors, carried = rule.route.teach(carriers, matrices, activities, batch.Y)
+    activities, kept = [batch.X], {}
+    for cut, W in enumerate(matrices, 1):
+        h = W @ activities[-1]
+        if cut < len(matrices):
+            h, kept[cut] = rule.activity.forward(h, batch.one)
+        activities.append(h)
+    return matrices, activities, kept
+
+
+def signals(rule, state: State, batch: Batch) -> Signals:
+    """Activities and teaching signals of the quadratic loss 1/2 E|y_hat - y|^2 of the network's output y_hat."""
+    batch = rule.activity.prepared(batch)
+    matrices, activities, kept = forward(rule, state, batch)
+    through = {cut: functools.partial(rule.activity.backward, kept=seen) for cut, seen in kept.items()}
+    carriers = [_carrier(rule.feedback, edge, stored, matrices, through) for edge, stored in _pairs(rule, state)]
+    errors, carried = rule.route.teach(carriers, matrices, activities, batch.Y, through)
     terms = rule.route.penalty(carriers, matrices, activities, errors, carried)
     return Signals(tuple(activities), errors, carried, *terms)
 
 
-def _carrier(feedback, edge, stored, matrices):
+def _carrier(feedback, edge, stored, matrices, through):
     W = matrices[edge.activity] if edge.single_layer else None
+    down = through.get(edge.activity, lambda signal: signal)  # the input is not normalised
 
     def back(signal):
         for factor in feedback.factors(stored, W):
             signal = T(factor) @ signal
         return signal
 
-    return Carrier(edge, lambda signal: feedback.carry(stored, W, signal), back)
+    return Carrier(edge, lambda signal: down(feedback.carry(stored, W, signal)), back)
 
 
 def _pairs(rule, state):
@@ -140,14 +153,15 @@ def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None =
     >>> [w.shape for w in v.weights], float(abs(v.weights[1]).max())
     ([(3, 2), (2, 3)], 0.0)
     """
+    batch = rule.activity.prepared(batch)
     seen, decay = signals(rule, state, batch), rule.decay
     pulled = tuple(rule.parameterisation.pull(W, G) for W, G in zip(state.weights, seen.gradients(), strict=True))
     directions = rule.geometry.directions(pulled)
     weights = tuple(_decayed(-D, decay, W) for W, D in zip(state.weights, directions, strict=True))
-    forward = _forward_maps(rule, state, rng) if "J" in rule.plasticity.reads else {}
+    maps = _forward_maps(rule, state, rng) if "J" in rule.plasticity.reads else {}
     feedback = []
     for edge, stored in _pairs(rule, state):
-        moments = _moments(rule.plasticity.reads, seen, edge.activity, forward, batch)
+        moments = _moments(rule.plasticity.reads, seen, edge.activity, maps, batch)
         moves = rule.plasticity.velocity(stored, moments)
         feedback.append(
             tuple(0 * B if dB is None else _decayed(dB, decay, B) for B, dB in zip(stored, moves, strict=True))
@@ -177,7 +191,7 @@ def _forward_maps(rule, state, rng) -> dict:
     return {edge.activity: arrived[edge.source] @ T(v[edge.activity]) / number for edge in edges}
 
 
-def _moments(reads, seen, cut, forward, batch):
+def _moments(reads, seen, cut, maps, batch):
     G, C, carried = None, None, seen.carried[cut]
     if "G" in reads:
         G = _plus(carried @ T(seen.activities[cut]), seen.head_terms.get(cut))
@@ -186,4 +200,4 @@ def _moments(reads, seen, cut, forward, batch):
         if batch.one is not None:
             mean = carried @ batch.one
             C = C - mean @ T(mean)
-    return Moments(G, C, forward.get(cut))
+    return Moments(G, C, maps.get(cut))

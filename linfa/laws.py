@@ -23,6 +23,7 @@ from linfa.rules import (
     LowRank,
     Modulated,
     Order,
+    Plain,
     Rule,
     Sign,
     Transpose,
@@ -205,7 +206,8 @@ def law_homogeneous(problem: Problem):
     """Twice the error gives 2^degree times the weight gradients, of the degree that the rule claims."""
     (claim,) = [c for c in problem.rule.claims if isinstance(c, Homogeneous)]
     rule, state, batch = problem.rule, problem.generic, problem.task.batch
-    prediction = observe.total_map(state) @ batch.X
+    batch = rule.activity.prepared(batch)
+    prediction = signals(rule, state, batch).activities[-1]
     twice = Batch(batch.X, 2 * batch.Y - prediction, batch.one)
     for once, double in zip(*(signals(rule, state, data).gradients() for data in (batch, twice)), strict=True):
         _close(double, 2**claim.degree * once, 1e-10, "homogeneity")
@@ -236,9 +238,9 @@ def law_batch(problem: Problem):
         )
 
 
-@_law(_unclamped)
+@_law(lambda rule: rule.symbolic)
 def law_symbolic(problem: Problem):
-    """The printed equations, evaluated on numbers, are the vector field (a clamp has no symbolic form).
+    """The printed equations, evaluated on numbers, are the vector field, of rules that have a symbolic form.
 
     A covariance of signals other than the output error is printed by its moments, for data without means.
     """
@@ -269,12 +271,13 @@ def law_symbolic(problem: Problem):
 def law_equivariant(problem: Problem):
     """An orthogonal change of basis of inputs, hidden units and outputs changes nothing but the names of the axes.
 
-    Signs of entries, a clamp on them, and the largest variance that Oja divides by depend on the basis: there the law
-    is checked for permutations.  The r directions between two factors may always be rotated.
+    Signs of entries, a clamp on them, the largest variance that Oja divides by and the variances of units depend on the
+    basis: there the law is checked for permutations.  The r directions between two factors may always be rotated.
     """
     rule, task, state = problem.rule, problem.task, problem.generic
     rng = np.random.default_rng(problem.seed)
     permute = isinstance(rule.feedback, Sign) or "C" in rule.plasticity.reads or not _unclamped(rule)
+    permute = permute or not rule.activity.basis_free
     frames = [np.eye(n)[rng.permutation(n)] if permute else _rotation(rng, n) for n in problem.widths]
     inner = [_rotation(rng, stored[-1].shape[0]) if len(stored) == 2 else None for stored in state.feedback]
 
@@ -337,7 +340,8 @@ def law_drift(problem: Problem):
 
 def _settable(rule):
     """Whether feedback can be put in place of any carrier of errors."""
-    return rule.route.backward and isinstance(rule.feedback, (Dense, LowRank)) and _unclamped(rule)
+    linear = type(rule.activity) is Plain or rule.route.single_layer  # else what an edge spans is not a matrix
+    return linear and rule.route.backward and isinstance(rule.feedback, (Dense, LowRank)) and _unclamped(rule)
 
 
 @_law(_settable)
@@ -352,7 +356,9 @@ def law_transposed(problem: Problem):
         U, s, Vt = np.linalg.svd(B, full_matrices=False)
         feedback.append((B,) if isinstance(rule.feedback, Dense) else (U * s, Vt))
     mine = signals(rule, State(state.weights, tuple(feedback)), problem.task.batch).gradients()
-    exact = signals(bp(), State(state.weights, ((),) * (problem.depth - 1)), problem.task.batch).gradients()
+    exact = signals(
+        replace(bp(), activity=rule.activity), State(state.weights, ((),) * (problem.depth - 1)), problem.task.batch
+    ).gradients()
     for a, b in zip(mine, exact, strict=True):
         _close(a, b, 1e-11, "feedback of the transposed weights")
 
@@ -361,7 +367,9 @@ def _scales(rule):
     learns = not isinstance(rule.plasticity, Fixed)
     plain = isinstance(rule.feedback, (Dense, Transpose, LowRank)) and not isinstance(rule.route, Modulated)
     tied = isinstance(rule.feedback, Dense) and isinstance(rule.route, Layerwise)
-    plain = plain and rule.geometry.linear and not rule.route.lam  # a discord has another degree than a loss
+    plain = (
+        plain and type(rule.activity) is Plain and rule.geometry.linear and not rule.route.lam
+    )  # a discord has another degree than a loss
     return plain and _unclamped(rule) and (not learns or (isinstance(rule.plasticity, KolenPollack) and tied))
 
 

@@ -1,31 +1,49 @@
 """What is read off a state: pure functions of (rule, state, task), for states with any leading axes."""
 
+import dataclasses
+
 import numpy as np
 
 from linfa.algebra import T, product
-from linfa.dynamics import signals, velocity
+from linfa.dynamics import forward, signals, velocity
+from linfa.rules.activity import Plain
 
 
 def total_map(state) -> np.ndarray:
-    """The network's map W_L .. W_1 (..., n_out, n_in)."""
+    """The product of the weights W_L .. W_1 (..., n_out, n_in), which is the map of a plain network."""
     return product(tuple(reversed(state.weights)))
 
 
+def layer_maps(rule, state, task) -> tuple:
+    """The maps from h_(l-1) to h_l, (..., n_l, n_(l-1)): W_l, or K_l W_l where K_l normalises the activity."""
+    if type(rule.activity) is Plain:
+        return state.weights
+    matrices, _, kept = forward(rule, state, rule.activity.prepared(task.batch))
+    return (*(rule.activity.matrix(matrices[cut - 1], kept[cut]) for cut in sorted(kept)), matrices[-1])
+
+
+def network_map(rule, state, task) -> np.ndarray:
+    """The network's map W_L K_(L-1) W_(L-1) .. K_1 W_1 (..., n_out, n_in), from x or, normalised, from x - E[x]."""
+    return product(tuple(reversed(layer_maps(rule, state, task))))
+
+
 def loss(rule, state, task) -> np.ndarray:
-    """1/2 E|y - W_L .. W_1 x|^2 (...), label noise included."""
-    X, Y, _ = task.batch
-    return 0.5 * ((total_map(state) @ X - Y) ** 2).sum((-1, -2))
+    """1/2 E|y - y_hat|^2 (...), label noise included."""
+    if type(rule.activity) is Plain:
+        X, Y, _ = task.batch
+        return 0.5 * ((total_map(state) @ X - Y) ** 2).sum((-1, -2))
+    return 0.5 * (signals(rule, state, task.batch).errors[len(state.weights)] ** 2).sum((-1, -2))
 
 
 def mode_strengths(rule, state, task) -> np.ndarray:
     """u_i^T W v_i along the singular vectors of the least-squares map (..., min(n_out, n_in))."""
     U, _, Vt = np.linalg.svd(task.optimum, full_matrices=False)
-    return np.einsum("oi,...on,in->...i", U, total_map(state), Vt)
+    return np.einsum("oi,...on,in->...i", U, network_map(rule, state, task), Vt)
 
 
 def singular_values(rule, state, task) -> np.ndarray:
     """Singular values of the network's map, descending (..., min(n_out, n_in))."""
-    return np.linalg.svd(total_map(state), compute_uv=False)
+    return np.linalg.svd(network_map(rule, state, task), compute_uv=False)
 
 
 def cosine(a, b) -> np.ndarray:
@@ -36,12 +54,12 @@ def cosine(a, b) -> np.ndarray:
 
 def feedback_alignment(rule, state, task) -> np.ndarray:
     """Cosine between each edge's feedback B and the transpose of the forward map it spans (..., edges)."""
-    out = []
+    out, maps = [], layer_maps(rule, state, task)
     for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
-        above = state.weights[edge.activity] if edge.single_layer else None
-        B = product(rule.feedback.factors(stored, above))
-        forward = product(tuple(reversed(state.weights[edge.activity : edge.source])))
-        out.append(cosine(B, T(forward)))
+        *below, top = range(edge.activity, edge.source)
+        above = state.weights[top]
+        B = product(rule.feedback.factors(stored, above if edge.single_layer else None))
+        out.append(cosine(B, T(product((above, *(maps[layer] for layer in reversed(below)))))))
     return np.stack(out, -1) if out else np.zeros((*state.weights[0].shape[:-2], 0))
 
 
@@ -49,7 +67,8 @@ def update_alignment(rule, state, task) -> np.ndarray:
     """Cosine between each weight's gradient under the rule and under backprop (..., L); decay left out."""
     from linfa.rules import bp
 
-    mine, exact = gradients(rule, state, task), gradients(bp(), type(state)(state.weights, _none(state)), task)
+    exact = dataclasses.replace(bp(), activity=rule.activity)
+    mine, exact = gradients(rule, state, task), gradients(exact, type(state)(state.weights, _none(state)), task)
     return np.stack([cosine(a, b) for a, b in zip(mine, exact, strict=True)], -1)
 
 

@@ -12,7 +12,7 @@ import sympy as sp
 
 from linfa.dynamics import State, velocity
 from linfa.expressions import Normalised, Polar
-from linfa.rules import Conserved, Rule
+from linfa.rules import Conserved, Plain, Rule
 from linfa.task import Batch
 
 EPSILON = sp.Symbol("epsilon")
@@ -46,7 +46,7 @@ def derive(rule: Rule, depth: int = 2) -> "Equations":
 
     Raises:
         ValueError: if the depth is not positive.
-        TypeError: for a part without a symbolic form, such as a clamp.
+        TypeError: for a part without a symbolic form, such as a clamp or a normalisation of activities.
 
     >>> import linfa
     >>> print(derive(linfa.fa(), depth=2))
@@ -58,6 +58,11 @@ def derive(rule: Rule, depth: int = 2) -> "Equations":
     """
     if depth < 1:
         raise ValueError(f"depth is the number of weights, at least 1; got {depth}")
+    if type(rule.activity) is not Plain:
+        raise TypeError(
+            f"{rule.activity} divides by what varies with the data, which has no symbolic form: derive the rule "
+            "without it, replace(rule, activity=Plain())"
+        )
     return Equations(dataclasses.replace(rule, decay=DECAY) if rule.decay else rule, depth)
 
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from linfa.algebra import T, beside
+
 
 class Batch(NamedTuple):
     """Columns whose sums are expectations: E[x x^T] = X X^T and E[y x^T] = Y X^T.
@@ -22,6 +24,20 @@ class Batch(NamedTuple):
     X: Any
     Y: Any
     one: Any = None
+
+    def with_unit_constant(self) -> "Batch":
+        """The same moments with E[1] = one^T one = 1, so that S - S one one^T has no mean.
+
+        The columns of a population say of a constant only what is linear in x and y; a column of zeros for the rest.
+
+        >>> batch = Task.from_data([[1.0], [3.0]], [[0.0], [1.0]]).batch
+        >>> float((batch.with_unit_constant().one ** 2).sum().round(12))
+        1.0
+        """
+        if self.one is None or (left := 1 - float((self.one**2).sum())) < 1e-12:
+            return self
+        X, Y = (beside(part, 0 * part[..., :1]) for part in (self.X, self.Y))
+        return Batch(X, Y, T(beside(T(self.one), 0 * T(self.one)[..., :1] + left**0.5)))
 
 
 def _symmetric(name, S, n):

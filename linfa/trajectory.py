@@ -51,12 +51,12 @@ class Trajectory:
 
     @functools.cached_property
     def map(self) -> np.ndarray:
-        """W_L .. W_1 (t, ..., n_out, n_in)."""
-        return observe.total_map(self.states)
+        """The network's map, W_L .. W_1 in a plain network (t, ..., n_out, n_in)."""
+        return self._see(observe.network_map)
 
     @functools.cached_property
     def loss(self) -> np.ndarray:
-        """1/2 E|y - W x|^2 (t, ...)."""
+        """1/2 E|y - y_hat|^2 (t, ...)."""
         return self._see(observe.loss)
 
     @functools.cached_property

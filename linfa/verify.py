@@ -129,7 +129,7 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certifica
         checks.extend(symbolic(claim, rule))
         checks.extend(simulated(claim, rule, seed))
     checks.extend(_lawful(rule, seed))
-    notes: list[str] = []
+    notes = [] if rule.symbolic else ["not derived: a part has no symbolic form"]
     if promoted:
         from deep.bridge import checks as bridge
         from deep.promote import Unsupported, check_rule
@@ -205,7 +205,7 @@ def simulated(claim: Claim, rule: Rule, seed: int) -> Iterator[Check]:
 def _(claim: Conserved, rule):
     from linfa.symbolic import derive
 
-    for depth in depths(rule):
+    for depth in depths(rule) if rule.symbolic else ():
         proof = derive(rule, depth).prove(claim)
         error = 0.0 if proof else math.inf
         yield Check(str(claim), "symbolic", error, 0.0, f"depth {depth}, {'proved' if proof else str(proof)}")
@@ -241,7 +241,7 @@ def _(claim: Homogeneous, rule, seed):
     for depth in depths(rule):
         task, network = problem(rule, depth, seed)
         state = start(rule, network, seed)
-        grown = _with_error(task, state, 3.0)
+        grown = _with_error(rule, task, state, 3.0)
         for once, thrice in zip(
             observe.gradients(rule, state, task), observe.gradients(rule, state, grown), strict=True
         ):
@@ -249,9 +249,9 @@ def _(claim: Homogeneous, rule, seed):
     yield Check(str(claim), "simulated", worst, 1e-10, "three times the error")
 
 
-def _with_error(task, state, factor):
+def _with_error(rule, task, state, factor):
     """The task in which the state's error is that many times what it is: y -> y_hat + factor (y - y_hat)."""
-    W = observe.total_map(state)
+    W = observe.network_map(rule, state, task)
     gap = task.Syx - W @ task.Sxx
     noise = task.Syy - task.Syx @ W.T - W @ task.Syx.T + W @ task.Sxx @ W.T
     Syx = W @ task.Sxx + factor * gap

@@ -1,13 +1,14 @@
 """What a learning rule is.
 
 A rule answers three questions about every linear map: where the teaching signal comes from (`route`), what carries it
-(`feedback`) and how the carrier learns (`plasticity`).  What a weight is made of (`parameterisation`) and which
-direction a gradient stands for (`geometry`) are two further parts.
+(`feedback`) and how the carrier learns (`plasticity`).  What a weight is made of (`parameterisation`), which direction
+a gradient stands for (`geometry`) and how hidden activities are normalised (`activity`) are three further parts.
 
 rule.py       the Rule, put together from its parts      catalogue.py  bp(), fa(), dfa(), ldfa() ... by name
 claims.py     what a rule says of itself                 edge.py       where feedback runs, and what may be read there
 """
 
+from linfa.rules.activity import Activity, Plain, Standardised, Whitened
 from linfa.rules.catalogue import (
     bp,
     dfa,
@@ -20,6 +21,7 @@ from linfa.rules.catalogue import (
     local,
     muon,
     named,
+    normalised,
     pepita,
     sgr,
     sign_symmetry,
@@ -46,10 +48,11 @@ from linfa.rules.route import Carrier, Direct, Layerwise, Local, Modulated, Rout
 from linfa.rules.rule import CompositionError, Rule
 
 __all__ = [
-    "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense", "Direct", "Edge", "ErrorRank",
-    "Euclidean", "Feedback", "Fixed", "FixedSign", "Full", "Geometry", "Hebb", "Homogeneous", "KolenPollack",
-    "LayerRates", "Layerwise", "Local", "LowRank", "Mirror", "Modulated", "Moments", "NewtonSchulz", "Normative",
-    "Oja", "Order", "Parameterisation", "Plasticity", "Polar", "RandomFactors", "RedrawnSign", "Route", "Rule",
-    "SVDFactors", "Sign", "Target", "Transpose", "UnitSign", "bp", "dfa", "directional_dfa", "dkp", "drtp", "fa",
-    "kolen_pollack", "ldfa", "local", "muon", "named", "pepita", "sgr", "sign_symmetry", "weight_mirror",
+    "Activity", "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense", "Direct", "Edge",
+    "ErrorRank", "Euclidean", "Feedback", "Fixed", "FixedSign", "Full", "Geometry", "Hebb", "Homogeneous",
+    "KolenPollack", "LayerRates", "Layerwise", "Local", "LowRank", "Mirror", "Modulated", "Moments", "NewtonSchulz",
+    "Normative", "Oja", "Order", "Parameterisation", "Plain", "Plasticity", "Polar", "RandomFactors", "RedrawnSign",
+    "Route", "Rule", "SVDFactors", "Sign", "Standardised", "Target", "Transpose", "UnitSign", "Whitened", "bp", "dfa",
+    "directional_dfa", "dkp", "drtp", "fa", "kolen_pollack", "ldfa", "local", "muon", "named", "normalised", "pepita",
+    "sgr", "sign_symmetry", "weight_mirror",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ Exact definitions and their sources stand in the parts that each of these puts t
 from dataclasses import replace
 from typing import Literal
 
+from linfa.rules.activity import Standardised, Whitened
 from linfa.rules.feedback import Dense, FixedSign, RandomFactors, RedrawnSign, SVDFactors, Transpose, UnitSign
 from linfa.rules.geometry import Polar
 from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Mirror, Normative, Oja
@@ -140,6 +141,22 @@ def muon(rule: Rule) -> Rule:
     return replace(rule, geometry=Polar(), name=f"{rule.name} + muon")
 
 
+def normalised(rule: Rule, activity: Literal["standardised", "whitened"] = "standardised") -> Rule:
+    """A rule in a network whose hidden activities are normalised over the data.
+
+    Feedback alignment with Muon and normalised activities is Boeshertz, Pascanu & Clopath (arXiv 2606.11123).
+
+    Args:
+        rule: a rule without normalisation.
+        activity: every unit of mean 0 and variance 1, as by batch normalisation, or all units uncorrelated, too.
+
+    >>> normalised(muon(fa()))
+    fa + muon + standardised: Layerwise() / Dense(scale=1.0) / Fixed() / Polar(keep_norm=False) / Standardised()
+    """
+    part = _choose("normalisation", {"standardised": Standardised, "whitened": Whitened}, activity)()
+    return replace(rule, activity=part, name=f"{rule.name} + {activity}")
+
+
 def ldfa(
     rank: int,
     plasticity: Literal["oja", "hebb", "normative", "kolen-pollack", "fixed"] = "oja",
@@ -182,5 +199,6 @@ def named() -> dict[str, Rule]:
     rules = [bp(), fa(), dfa(), *map(sign_symmetry, ("uSF", "brSF", "frSF")), kolen_pollack()]
     rules += [ldfa(2, kind) for kind in ("fixed", "oja", "hebb", "normative", "kolen-pollack")]
     rules += [dkp(), weight_mirror(), directional_dfa(), drtp(), pepita(), local(), sgr(), sgr(modules=2), muon(fa())]
+    rules += [normalised(fa()), normalised(bp(), "whitened")]
     rules += [ldfa(2, kind, direct=True) for kind in ("fixed", "oja", "hebb")]
     return {rule.name: rule for rule in rules}

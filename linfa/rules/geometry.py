@@ -15,6 +15,8 @@ class Geometry(abc.ABC):
     """Whether the directions depend continuously on the gradients, so that descent converges to the flow."""
     linear: ClassVar[bool] = True
     """Whether the directions are linear in the gradients."""
+    symbolic = True
+    """Whether the directions of a symbolic gradient are a matrix expression."""
 
     @abc.abstractmethod
     def directions(self, gradients: tuple) -> tuple:
@@ -74,6 +76,10 @@ class Polar(Geometry):
     continuous: ClassVar[bool] = False
     linear: ClassVar[bool] = False
 
+    @property
+    def symbolic(self):
+        return not self.keep_norm
+
     def directions(self, gradients):
         return tuple(_sized(polar(G), G) if self.keep_norm else polar(G) for G in gradients)
 
@@ -93,6 +99,7 @@ class NewtonSchulz(Geometry):
     steps: int = 5
     coefficients: ClassVar[tuple[float, float, float]] = (3.4445, -4.7750, 2.0315)
     linear: ClassVar[bool] = False
+    symbolic = False
 
     def directions(self, gradients):
         return tuple(map(self._orthogonalised, gradients))

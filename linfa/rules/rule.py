@@ -1,10 +1,11 @@
-"""The rule object: five independent parts and a decay."""
+"""The rule object: six independent parts and a decay."""
 
 import dataclasses
 import functools
 import hashlib
 from dataclasses import dataclass, field
 
+from linfa.rules.activity import Activity, Plain
 from linfa.rules.claims import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order
 from linfa.rules.feedback import Feedback, LowRank
 from linfa.rules.geometry import Euclidean, Geometry
@@ -30,6 +31,7 @@ class Rule:
         decay: lambda >= 0 in d/dt W = -G - lambda W; the same lambda acts on every feedback matrix that learns.
         parameterisation: what a weight is made of.
         geometry: the direction that a gradient stands for.
+        activity: how hidden activities are normalised.
         name: how the rule is called in tables and figures.
 
     Raises:
@@ -46,6 +48,7 @@ class Rule:
     decay: float = 0.0
     parameterisation: Parameterisation = field(default_factory=Full)
     geometry: Geometry = field(default_factory=Euclidean)
+    activity: Activity = field(default_factory=Plain)
     name: str = field(default="rule", compare=False)
 
     def __post_init__(self):
@@ -73,8 +76,22 @@ class Rule:
                 f"{self.plasticity} moves {' or '.join(map(str, self.plasticity.factors))} stored factors, and "
                 f"{self.feedback} has {stored} that may move{' (it follows the weight)' * self.feedback.reads_weight}"
             )
+        if self.activity != Plain():
+            self._check_normalised()
         if self.is_number(self.decay) and not self.decay >= 0:
             raise ValueError(f"decay is a rate, at least 0; got {self.decay}")
+
+    def _check_normalised(self):
+        if isinstance(self.route, Modulated):
+            raise CompositionError(f"{self.activity} takes errors back, and on {self.route} they travel forward")
+        if self.route.lam:
+            raise CompositionError(f"{self.route} differentiates the gradients of linear modules: use lam=0 with "
+                                   f"{self.activity}")  # fmt: skip
+        if "J" in self.plasticity.reads and not self.route.single_layer:
+            raise CompositionError(
+                f"{self.plasticity} reads the forward map of edges over several layers, in which {self.activity} makes "
+                "every sample depend on all: use the Layerwise route"
+            )
 
     @staticmethod
     def is_number(x) -> bool:
@@ -86,14 +103,18 @@ class Rule:
         """What the rule says of itself, put together from its parts, and the closed forms that speak of it."""
         from linfa import theory  # which knows the rules
 
+        straight = type(self.parameterisation) is Full and type(self.geometry) is Euclidean
+        plain = type(self.activity) is Plain
         claims: list[Claim] = [Order()] if self.feedback.continuous and self.geometry.continuous else []
         if self.feedback.bound is None:
             if self.route.error_driven:
                 claims.append(Homogeneous())
-            if type(self.parameterisation) is Full and type(self.geometry) is Euclidean:
+            if straight and plain:
                 claims.extend((*self.plasticity.claims(self), *self.route.claims(self)))
-            if isinstance(self.feedback, LowRank):
+            if isinstance(self.feedback, LowRank) and plain:
                 claims.append(ErrorRank(self.feedback.rank))
+        if straight:
+            claims.extend(self.activity.claims(self))
         return (*claims, *map(ClosedForm, theory.about(self)))
 
     def conserved(self) -> tuple[Conserved, ...]:
@@ -101,13 +122,22 @@ class Rule:
         return tuple(c for c in self.claims if isinstance(c, Conserved))
 
     @property
+    def symbolic(self) -> bool:
+        """Whether every part has a symbolic form, so that `linfa.derive` writes the equations of the rule."""
+        return self.feedback.bound is None and self.geometry.symbolic and type(self.activity) is Plain
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that depend on the parts and their settings alone."""
-        parts = [f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if f.compare]
+        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.compare}
+        if type(self.activity) is Plain:  # which there was before there were others
+            del named["activity"]
+        parts = [f"{name}={part!r}" for name, part in named.items()]
         return hashlib.sha256(";".join(parts).encode()).hexdigest()[:16]
 
     def __repr__(self):
         parts = [self.route, self.feedback, self.plasticity]
-        parts += [p for p in (self.parameterisation, self.geometry) if p not in (Full(), Euclidean())]
+        parts += [p for p in (self.parameterisation, self.geometry, self.activity)
+                  if p not in (Full(), Euclidean(), Plain())]  # fmt: skip
         decay = f" / decay={self.decay}" if self.decay else ""
         return f"{self.name}: {' / '.join(map(repr, parts))}{decay}"

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from linfa.rules import Euclidean, Fixed, Full, LayerRates, Layerwise
+from linfa.rules import Euclidean, Fixed, Full, LayerRates, Layerwise, Plain
 from linfa.rules.feedback import Transpose
 from linfa.theory.base import AssumptionError
 
@@ -13,7 +13,7 @@ TOLERANCE = 1e-9
 
 
 def plain(rule) -> None:
-    """Full weights, Euclidean steps, errors carried down, feedback without a clamp that is not drawn anew.
+    """Full weights, Euclidean steps, plain activities, errors carried down, feedback unclamped and not drawn anew.
 
     >>> import linfa
     >>> plain(linfa.ldfa(2, clamp=1.0))
@@ -25,6 +25,8 @@ def plain(rule) -> None:
         raise AssumptionError(f"weights are not full matrices: {rule.parameterisation}")
     if type(rule.geometry) is not Euclidean:
         raise AssumptionError(f"steps are not Euclidean: {rule.geometry}")
+    if type(rule.activity) is not Plain:
+        raise AssumptionError(f"activities are normalised: {rule.activity}")
     if not rule.route.backward:
         raise AssumptionError(f"teaching signals are not errors carried down: {rule.route}")
     if rule.feedback.bound is not None:

@@ -14,7 +14,7 @@ class Carrier(NamedTuple):
 
     Args:
         edge: the edge.
-        carry: signal -> delivered signal, B signal.
+        carry: signal -> delivered signal, B signal, taken back through the normalisation of the activity.
         back: activity -> B^T activity (..., n_e, N), what a head that shares the edge's weights reads out.
     """
 
@@ -50,7 +50,7 @@ class Route(abc.ABC):
     def single_layer(self) -> bool:
         """Whether every edge spans a single layer at every depth."""
 
-    def teach(self, carriers, matrices, activities, target) -> tuple[dict[int, Any], dict[int, Any]]:
+    def teach(self, carriers, matrices, activities, target, through) -> tuple[dict[int, Any], dict[int, Any]]:
         """The teaching signals of a batch.
 
         Args:
@@ -58,6 +58,8 @@ class Route(abc.ABC):
             matrices: W_1 .. W_L.
             activities: h_0 .. h_L, (..., n_l, N).
             target: (..., n_L, N).
+            through: by hidden cut, dLoss/dh_l -> the error at the output of W_l, the exact derivative of the
+                normalisation of h_l; the identity in a plain network.
 
         Returns:
             By cut 1 .. L the teaching signal delta_l (..., n_l, N), on cut L dLoss/dy; and by the cut of each edge what
@@ -71,7 +73,7 @@ class Route(abc.ABC):
                 carried[cut] = errors[edge.source]
                 errors[cut] = carry(carried[cut])
             else:
-                errors[cut] = T(matrices[cut]) @ errors[cut + 1]
+                errors[cut] = through[cut](T(matrices[cut]) @ errors[cut + 1])
         return errors, carried
 
     def penalty(self, carriers, matrices, activities, errors, carried) -> tuple[dict[int, Any], dict[int, Any]]:

@@ -66,7 +66,7 @@ class Local(Route):
     def claims(self, rule):
         return (Conserved(invariants.module_balance, 2),) if self.modules else ()
 
-    def teach(self, carriers, matrices, activities, target):
+    def teach(self, carriers, matrices, activities, target, through):
         depth, heads = len(matrices), {carrier.edge.activity: carrier for carrier in carriers}
         errors, carried = {depth: activities[-1] - target}, {}
         for cut in range(depth - 1, 0, -1):
@@ -75,7 +75,7 @@ class Local(Route):
                 carried[cut] = back(activities[cut]) - target
                 errors[cut] = carry(carried[cut])
             else:
-                errors[cut] = T(matrices[cut]) @ errors[cut + 1]
+                errors[cut] = through[cut](T(matrices[cut]) @ errors[cut + 1])
         return errors, carried
 
     def penalty(self, carriers, matrices, activities, errors, carried):

@@ -29,7 +29,7 @@ class Modulated(Route):
     def single_layer(self):
         return False
 
-    def teach(self, carriers, matrices, activities, target):
+    def teach(self, carriers, matrices, activities, target, through):
         depth, error = len(matrices), activities[-1] - target
         errors, carried = {depth: error}, {}
         for edge, carry, _ in carriers:

@@ -28,7 +28,7 @@ class Target(Route):
     def single_layer(self):
         return False
 
-    def teach(self, carriers, matrices, activities, target):
+    def teach(self, carriers, matrices, activities, target, through):
         carried = {carrier.edge.activity: -target for carrier in carriers}
         errors = {carrier.edge.activity: carrier.carry(-target) for carrier in carriers}
         return errors | {len(matrices): activities[-1] - target}, carried

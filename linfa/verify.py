@@ -129,7 +129,7 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certifica
         checks.extend(symbolic(claim, rule))
         checks.extend(simulated(claim, rule, seed))
     checks.extend(_lawful(rule, seed))
-    notes = [] if rule.symbolic else ["not derived: a part has no symbolic form"]
+    notes: list[str] = []
     if promoted:
         from deep.bridge import checks as bridge
         from deep.promote import Unsupported, check_rule
@@ -140,6 +140,8 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certifica
             notes.append(f"not promoted: {reason}")
         else:
             checks.extend(bridge(rule, seed))
+    if not rule.symbolic:
+        notes.append("not derived: a part of the rule has no symbolic form")
     return Certificate(repr(rule), rule.fingerprint, tuple(checks), _versions(), tuple(notes))
 
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, final
 
 from linfa.algebra import T, reciprocal, row_norms, svd
-from linfa.rules.claims import Conserved
-from linfa.theory import invariants
 
 
 @dataclass(frozen=True)
@@ -19,6 +17,11 @@ class Activity(abc.ABC):
 
     basis_free: ClassVar[bool] = True
     """Whether a rotation of the units is a rotation of their activity."""
+    continuous: ClassVar[bool] = False
+    """Whether the activity is continuous in the weights, and the flow so smooth that descent converges to it.
+
+    A normalisation is not, where a variance vanishes; its speed goes as 1/std, which can bring it there in finite time.
+    """
 
     @abc.abstractmethod
     def prepared(self, batch):
@@ -41,15 +44,13 @@ class Activity(abc.ABC):
     def matrix(self, W, kept):
         """K W (..., n, n_in) with the matrix K for which h = K (a - E[a])."""
 
-    def claims(self, rule) -> tuple:
-        """What holds of a rule in such a network, whatever its feedback; see `linfa.rules.claims`."""
-        return ()
-
 
 @final
 @dataclass(frozen=True)
 class Plain(Activity):
     """h = a."""
+
+    continuous: ClassVar[bool] = True
 
     def prepared(self, batch):
         return batch
@@ -103,9 +104,6 @@ class Standardised(Activity):
     def matrix(self, W, kept):
         return kept.inverse * W
 
-    def claims(self, rule):
-        return (Conserved(invariants.row_norms, 2),)
-
 
 class _White(NamedTuple):
     U: Any
@@ -153,9 +151,6 @@ class Whitened(Activity):
 
     def matrix(self, W, kept):
         return (kept.U * kept.inverse) @ (T(kept.U) @ W)
-
-    def claims(self, rule):
-        return (Conserved(invariants.weight_norms, 2),)
 
 
 def _centred(a, one):

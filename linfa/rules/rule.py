@@ -103,18 +103,16 @@ class Rule:
         """What the rule says of itself, put together from its parts, and the closed forms that speak of it."""
         from linfa import theory  # which knows the rules
 
-        straight = type(self.parameterisation) is Full and type(self.geometry) is Euclidean
         plain = type(self.activity) is Plain
-        claims: list[Claim] = [Order()] if self.feedback.continuous and self.geometry.continuous else []
+        parts = self.feedback, self.geometry, self.activity
+        claims: list[Claim] = [Order()] if all(part.continuous for part in parts) else []
         if self.feedback.bound is None:
             if self.route.error_driven:
                 claims.append(Homogeneous())
-            if straight and plain:
+            if plain and type(self.parameterisation) is Full and type(self.geometry) is Euclidean:
                 claims.extend((*self.plasticity.claims(self), *self.route.claims(self)))
             if isinstance(self.feedback, LowRank) and plain:
                 claims.append(ErrorRank(self.feedback.rank))
-        if straight:
-            claims.extend(self.activity.claims(self))
         return (*claims, *map(ClosedForm, theory.about(self)))
 
     def conserved(self) -> tuple[Conserved, ...]:

@@ -102,24 +102,6 @@ def activity_balance(rule, state) -> tuple:
     return tuple(out)
 
 
-def row_norms(rule, state) -> tuple:
-    """|w|^2 of every row w of W_1 .. W_(L-1), whose units are standardised.
-
-    Conserved by any rule, for any loss and data, since a row's gradient is orthogonal to it; decays as exp(-2 lambda t)
-    (van Laarhoven 2017, backprop with batch normalisation; known result re-derived).
-    """
-    return tuple((W * W).sum(-1)[..., None] for W in state.weights[:-1])
-
-
-def weight_norms(rule, state) -> tuple:
-    """|W_l|^2 of W_1 .. W_(L-1), whose units are whitened.
-
-    Conserved by any rule, for any loss and data, and with white inputs all singular values of W_l are; decays as
-    exp(-2 lambda t) (derived here).
-    """
-    return tuple((W * W).sum((-1, -2))[..., None, None] for W in state.weights[:-1])
-
-
 def factor_balance(rule, state) -> tuple:
     """Q_l^T Q_l - P_l P_l^T, the balance of the two feedback factors.
 

@@ -23,6 +23,7 @@ from linfa.rules import (
     KolenPollack,
     Layerwise,
     Local,
+    NewtonSchulz,
     Order,
     Plasticity,
     RandomFactors,
@@ -100,8 +101,15 @@ def test_a_wrong_rank_is_noticed():
 def test_laws_are_those_that_speak_of_the_rule():
     names = lambda rule: {law.__name__.removeprefix("law_") for law in laws(rule)}  # noqa: E731
     every = {law.__name__.removeprefix("law_") for law in LAWS}
+    assert names(linfa.normalised(linfa.ldfa(2))) == {
+        "homogeneous", "batch", "equivariant", "torch", "descends", "scale", "transposed"
+    }  # fmt: skip
+    every -= {"scale"}
     assert names(linfa.ldfa(2)) == every - {"scaling"}
     assert names(linfa.fa()) == every - {"error_rank"}
+    assert names(Rule(Layerwise(), Dense(), geometry=NewtonSchulz())) == every - {
+        "error_rank", "symbolic", "conserved", "drift", "scaling"
+    }  # fmt: skip
     fixed_heads = Rule(Local(), Dense())
     assert names(fixed_heads) == every - {"error_rank", "homogeneous", "conserved", "drift", "transposed"}
     reconciled = Rule(Local(lam=0.1), Dense())  # the discord is of a higher degree in the weights than the loss

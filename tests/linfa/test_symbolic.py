@@ -35,7 +35,7 @@ def test_residual_is_what_e_stands_for():
 
 
 @pytest.mark.parametrize("depth", range(1, 7))
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", [name for name, rule in named().items() if rule.symbolic])
 def test_every_rule_derives_and_proves_its_claims(name, depth):
     derived = linfa.derive(named()[name], depth)
     assert len(derived.pairs) == depth + sum(map(len, derived.state.feedback))

@@ -12,9 +12,9 @@ from torch import nn
 import linfa
 from deep.promote import promote
 from linfa.dynamics import State, velocity
+from linfa.laws import relative
 from linfa.rules import Conserved, Direct, ErrorRank, Homogeneous
 from linfa.simulate import advance
-from linfa.laws import relative
 from linfa.verify import Check, depths, widths
 
 

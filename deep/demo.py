@@ -15,10 +15,10 @@ import linfa
 from deep.data import Images, cifar10, fashion_mnist_subset
 from deep.measure import alignment, error_ranks
 from deep.models import cnn
-from linfa.page import Page, equations, figure, table
 from deep.promote import promote
 from deep.train import train
 from linfa import plot
+from linfa.page import Page, equations, figure, table
 from linfa.rules import named
 from linfa.theory import ZeroInitFA
 from linfa.theory.dimension.final_map import final_loss

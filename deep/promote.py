@@ -80,8 +80,8 @@ def check_rule(rule: Rule) -> None:
         raise Unsupported(f"promotion covers full weights and Euclidean steps so far, not {rule!r}")
     if rule.activity != Plain():
         raise Unsupported(
-            "in torch a normalisation is a layer of the model, with its exact derivative in every rule: put nn.BatchNorm "
-            f"after the hidden layers and promote the rule without {rule.activity!r}"
+            "in torch a normalisation is a layer of the model, with its exact derivative in every rule: put "
+            f"nn.BatchNorm after the hidden layers and promote the rule without {rule.activity!r}"
         )
     if type(rule.route) not in (Layerwise, Direct):
         raise Unsupported(f"promotion covers layerwise and direct routes so far, not {rule.route!r}")

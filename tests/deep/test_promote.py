@@ -51,7 +51,7 @@ def test_promotion_keeps_model_and_parameters(name):
 
 @pytest.mark.parametrize("name", sorted({*named()} - {*COVERED}))
 def test_other_rules_are_refused(name):
-    with pytest.raises(deep.Unsupported, match="promotion"):
+    with pytest.raises(deep.Unsupported, match="promot"):
         deep.promote(net(), named()[name], sample=X)
 
 

@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from derivations import evidence, named  # noqa: E402
-from derivations.__main__ import main  # noqa: E402
-from linfa import theory  # noqa: E402
+from derivations import evidence, named
+from derivations.__main__ import main
+from linfa import theory
 
 
 def test_a_page_has_every_step_and_its_evidence(tmp_path, capsys):

@@ -36,3 +36,19 @@ def test_feedback_rank(tmp_path, monkeypatch, capsys):
     assert len(lines) == 8
     assert all(float(line.split()[-1]) < 1e-6 for line in lines)
     assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_rank_of_learning(tmp_path, capsys):
+    """One seed of the statements of its docstring."""
+    four, flat, small, zero = load("rank_of_learning").main(tmp_path / "a.png", seeds=1)
+    assert 1.5 * four["FA"].trajectory < four["BP"].trajectory
+    assert four["FA"].all_layers > 0.8 * four["BP"].all_layers
+    for name in ("FA + Muon", "FA + normalisation", "FA + both"):
+        assert four[name].trajectory > 1.4 * four["BP"].trajectory
+    assert abs(four["FA"].start - four["BP"].start) < 1
+    assert four["FA + Muon"].errors < four["BP"].errors + 1 < 5 < four["FA"].errors < four["FA + normalisation"].errors
+    assert abs(flat["FA"].errors - flat["BP"].errors) < 1 > abs(flat["FA"].all_layers - flat["BP"].all_layers)
+    assert small["FA + normalisation"].trajectory < small["FA"].trajectory < 4 < 15 < small["FA + Muon"].trajectory
+    assert zero["FA"].errors > zero["FA"].start > 7
+    assert len(capsys.readouterr().out.splitlines()) == 15
+    assert (tmp_path / "a.png").stat().st_size > 10_000

@@ -13,6 +13,7 @@ task.py      the world it learns in          network.py   the weights at the sta
 dynamics.py  the vector field                theory/      closed forms
 observe.py   what is read off a state        trajectory.py  the result of a simulation
 laws.py      what every rule obeys           testing.py   Hypothesis strategies for rules of your own
+ranks.py     factored weights of falling rank  tree.py    nested tuples of arrays
 plot.py      figures                         page.py      HTML pages
 """
 
@@ -27,6 +28,7 @@ from linfa.rules import (
     dkp,
     drtp,
     fa,
+    factored,
     kolen_pollack,
     ldfa,
     local,
@@ -35,6 +37,7 @@ from linfa.rules import (
     pepita,
     sgr,
     sign_symmetry,
+    svd_local,
     weight_mirror,
 )
 from linfa.simulate import descend, simulate
@@ -46,8 +49,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Certificate", "Network", "Rule", "Task", "Trajectory", "bp", "derive", "descend", "dfa", "directional_dfa",
-    "discover", "dkp", "drtp", "fa", "kolen_pollack", "ldfa", "local", "muon", "normalised", "pepita", "sgr",
-    "sign_symmetry", "simulate", "verify", "weight_mirror",
+    "discover", "dkp", "drtp", "fa", "factored", "kolen_pollack", "ldfa", "local", "muon", "normalised", "pepita",
+    "sgr", "sign_symmetry", "simulate", "svd_local", "verify", "weight_mirror",
 ]  # fmt: skip
 
 

@@ -52,6 +52,32 @@ def hadamard(a, b):
     return a * b
 
 
+def scaled(U, s):
+    """U diag(s) for a matrix U (..., n, r) and a column s (..., r, 1).
+
+    >>> scaled(np.ones((2, 2)), np.array([[3.0], [4.0]])).tolist()
+    [[3.0, 4.0], [3.0, 4.0]]
+    """
+    if is_symbolic(U):
+        import sympy
+
+        from linfa.expressions import Diag
+
+        return U * (sympy.diag(*s) if isinstance(U, sympy.MatrixBase) else Diag(s))
+    return U * T(s)
+
+
+def diagonal(M):
+    """The diagonal of a square matrix as a column (..., r, 1)."""
+    if is_symbolic(M):
+        import sympy
+
+        from linfa.expressions import Diagonal
+
+        return sympy.ImmutableMatrix(list(M.diagonal())) if isinstance(M, sympy.MatrixBase) else Diagonal(M)
+    return (M.diagonal(dim1=-2, dim2=-1) if _torch(M) else np.diagonal(M, axis1=-2, axis2=-1))[..., None]
+
+
 def clip(x, bound):
     """Entries limited to [-bound, bound]; a symbolic argument has no such matrix expression and raises TypeError."""
     if is_symbolic(x):
@@ -97,12 +123,16 @@ def polar(G):
 
 def svd(G):
     """The thin U, s and V^T of G = U S V^T; all that belongs to singular values below 1e-12 of the largest is zeros."""
-    if is_symbolic(G):
-        raise TypeError("a singular value decomposition has no symbolic form")
-    library = _torch(G) or np
-    U, s, Vt = library.linalg.svd(G, full_matrices=False)
+    U, s, Vt = svd_frames(G)
     keep = s > 1e-12 * s[..., :1]
     return U * keep[..., None, :], s * keep, Vt * keep[..., :, None]
+
+
+def svd_frames(G):
+    """The thin U, s and V^T of G = U S V^T, with orthonormal columns and rows also where singular values vanish."""
+    if is_symbolic(G):
+        raise TypeError("a singular value decomposition has no symbolic form")
+    return (_torch(G) or np).linalg.svd(G, full_matrices=False)
 
 
 def row_norms(x):
@@ -117,6 +147,15 @@ def row_norms(x):
 def reciprocal(x):
     """1 / x entrywise, 0 where x is 0."""
     return (x != 0) / (x + (x == 0))
+
+
+def orthonormal(A):
+    """The orthonormal columns of A = Q R with a positive diagonal of R; a symbolic argument raises TypeError."""
+    if is_symbolic(A):
+        raise TypeError("a QR decomposition has no symbolic form")
+    library = _torch(A) or np
+    Q, R = library.linalg.qr(A)
+    return Q * T(sign(diagonal(R)))
 
 
 def norm(G):

@@ -14,11 +14,14 @@ import numpy as np
 import sympy as sp
 from scipy.linalg import null_space, qr
 
-from linfa.algebra import product
+from linfa.algebra import diagonal, hadamard, product
 from linfa.dynamics import State, start, velocity
+from linfa.expressions import Diag, Diagonal
 from linfa.network import Network
+from linfa.rules import SVD
 from linfa.symbolic import derive, polynomial
 from linfa.task import Batch
+from linfa.tree import leaves, tree_map
 
 LARGEST_DENOMINATOR = 1000
 """Coefficients are taken for fractions with at most this denominator; feedback that does not learn is whole numbers."""
@@ -131,7 +134,9 @@ class _Space:
         like = start(rule, Network.small(widths, 1.0, seed), seed)
         self.fixed = [[_whole_numbers(self.rng, B.shape) for B in stored] for stored in like.feedback]
         edges = rule.route.edges(len(widths) - 1)
-        self.moving = [(f"W_{number}", w.shape) for number, w in enumerate(like.weights, 1)]
+        self.names = [f"{name}_{number}" for number in range(1, len(widths)) for name in rule.parameterisation.names]
+        self.moving = [(name, w.shape) for name, w in zip(self.names, leaves(like.weights), strict=True)]
+        self.like = like.weights
         self.learns = [rule.plasticity.learns(len(stored)) for stored in like.feedback]
         for edge, stored, learns in zip(edges, like.feedback, self.learns, strict=True):
             names = (f"{name}_{edge.activity}" for name in rule.feedback.names)
@@ -151,18 +156,18 @@ class _Space:
         for _, (rows, columns) in self.moving:
             parts.append(x[..., at : at + rows * columns].reshape(*x.shape[:-1], rows, columns))
             at += rows * columns
-        depth = len(self.widths) - 1
-        learned = iter(parts[depth:])
+        weights = iter(parts[: len(self.names)])
+        learned = iter(parts[len(self.names) :])
         fixed = self.fixed if redrawn is None else redrawn
         feedback = tuple(
             tuple(next(learned) if moves else B for B, moves in zip(stored, learns, strict=True))
             for stored, learns in zip(fixed, self.learns, strict=True)
         )
-        return State(tuple(parts[:depth]), feedback)
+        return State(tree_map(lambda _: next(weights), self.like), feedback)
 
     def velocity(self, x, batch, redrawn=None):
         v = velocity(self.rule, self.state(x, redrawn), batch)
-        parts = list(v.weights)
+        parts = list(leaves(v.weights))
         for stored, learns in zip(v.feedback, self.learns, strict=True):
             parts += [dB for dB, moves in zip(stored, learns, strict=True) if moves]
         batch_axes = x.shape[:-1]
@@ -206,7 +211,7 @@ class _Space:
         x = self.rng.standard_normal((self.size + len(self.pairs) + 20, self.size))
         table = self.monomials(x)
         state, depth = self.state(x), len(self.widths) - 1
-        values = dict(zip((f"W_{number}" for number in range(1, depth + 1)), state.weights, strict=True))
+        values = dict(zip(self.names, leaves(state.weights), strict=True))
         for edge, stored in zip(self.rule.route.edges(depth), state.feedback, strict=True):
             values |= {f"{name}_{edge.activity}": B for name, B in zip(self.rule.feedback.names, stored, strict=True)}
             if f"N_{edge.activity}" in {s.name for m in matrices for s in m.expression.atoms(sp.MatrixSymbol)}:
@@ -243,7 +248,8 @@ class _Space:
 def _is_polynomial(expression) -> bool:
     if not expression.is_Matrix or isinstance(expression, (sp.MatrixSymbol, sp.ZeroMatrix, sp.Identity)):
         return True
-    return isinstance(expression, (sp.MatAdd, sp.MatMul, sp.Transpose)) and all(map(_is_polynomial, expression.args))
+    linear = (sp.MatAdd, sp.MatMul, sp.Transpose, Diag, Diagonal)
+    return isinstance(expression, linear) and all(map(_is_polynomial, expression.args))
 
 
 def _rational(basis) -> list[list[Fraction]]:
@@ -266,7 +272,10 @@ def _rational(basis) -> list[list[Fraction]]:
 
 
 def _matrix_invariants(rule, depth) -> tuple[MatrixInvariant, ...]:
-    """Linear combinations of words of up to two moving letters whose time derivative vanishes by algebra."""
+    """Linear combinations of words of up to two moving letters whose time derivative vanishes by algebra.
+
+    Of factored weights also the squares of s and of the columns of U and V.
+    """
     equations = derive(rule, depth)
     motion = dict(equations.pairs)
     letters = []  # (word, derivative, degree)
@@ -285,6 +294,9 @@ def _matrix_invariants(rule, depth) -> tuple[MatrixInvariant, ...]:
     for (a, da, p), (b, db, q) in itertools.product(letters, repeat=2):
         if p + q and a.shape[1] == b.shape[0]:
             words.append((a * b, (da * b + a * db).doit(), p + q))
+    for U, s, V in (stored for stored in equations.state.weights if isinstance(stored, SVD)):
+        words.append((hadamard(s, s), 2 * hadamard(s, motion[s]), 2))
+        words += [(diagonal(F.T * F), diagonal((motion[F].T * F + F.T * motion[F]).doit()), 2) for F in (U, V)]
     groups: dict = {}
     for word in words:
         rows, columns = word[0].shape
@@ -315,8 +327,14 @@ def _evaluated(expression, values):
         return values[expression.name]
     if isinstance(expression, sp.Transpose):
         return np.swapaxes(_evaluated(expression.arg, values), -1, -2)
+    if isinstance(expression, Diagonal):
+        return diagonal(_evaluated(expression.args[0], values))
     parts = [_evaluated(a, values) if isinstance(a, sp.MatrixExpr) else float(a) for a in expression.args]
     if isinstance(expression, sp.MatAdd):
         return functools.reduce(np.add, parts)
+    if isinstance(expression, sp.HadamardProduct):
+        return functools.reduce(np.multiply, parts)
+    if isinstance(expression, sp.HadamardPower):
+        return parts[0] ** parts[1]
     scale = math.prod(part for part in parts if isinstance(part, float))
     return scale * product([part for part in parts if not isinstance(part, float)])

@@ -13,18 +13,24 @@ from linfa.algebra import T, product
 from linfa.rules.edge import Moments
 from linfa.rules.route import Carrier
 from linfa.task import Batch
+from linfa.tree import tree_map
 
 
 class State(NamedTuple):
     """Everything that moves, or its velocity.
 
     Args:
-        weights: W_1 .. W_L, W_l of shape (..., n_l, n_(l-1)).
+        weights: W_1 .. W_L, W_l of shape (..., n_l, n_(l-1)), or what the parameterisation stores in their place.
         feedback: for each edge, by increasing cut, the tuple of matrices that it stores.
     """
 
     weights: tuple
     feedback: tuple = ()
+
+    @property
+    def matrices(self) -> tuple:
+        """W_1 .. W_L themselves, whatever is stored."""
+        return tuple(W.matrix if isinstance(W, tuple) else W for W in self.weights)
 
 
 class Signals(NamedTuple):
@@ -57,7 +63,7 @@ def _plus(matrix, term):
 
 
 def start(rule, network, seed: int = 0) -> State:
-    """The state at the start: the network's weights, and feedback drawn for each edge from a stream of its own.
+    """The state at the start: what stands for the network's weights, and feedback drawn for each edge from its stream.
 
     The spread of random feedback is 1/sqrt(n_h), that of a forward weight of unit gain with n_h inputs.
 
@@ -67,20 +73,30 @@ def start(rule, network, seed: int = 0) -> State:
         seed: of the feedback.
 
     Raises:
-        ValueError: if the rule does not fit, such as a feedback rank above a width.
+        ValueError: if the rule does not fit, such as a rank above every width.
     """
-    weights = network.weights
-    like = weights[0]
+    like = network.weights[0]
     edges, widths = rule.route.edges(network.depth), network.widths
     rule.feedback.check([(widths[edge.activity], widths[edge.source]) for edge in edges])
-    arrays = [np.asarray(w) for w in weights]
+    weights = stored_weights(rule, network)
+    arrays = [np.asarray(w) for w in State(weights).matrices]
     feedback = []
     for edge in edges:
         forward = product(tuple(reversed(arrays[edge.activity : edge.source])))
         rng = np.random.default_rng((seed, edge.activity))
         stored = rule.feedback.start(rng, forward, forward.shape[-1] ** -0.5)
         feedback.append(tuple(_as(like, matrix) for matrix in stored))
-    return State(tuple(weights), tuple(feedback))
+    return State(weights, tuple(feedback))
+
+
+def stored_weights(rule, network) -> tuple:
+    """What the rule stores for the weights of a network.
+
+    Raises:
+        ValueError: if its parameterisation fits no layer.
+    """
+    rule.parameterisation.check([w.shape[-2:] for w in network.weights])
+    return tuple(map(rule.parameterisation.start, network.weights))
 
 
 def _as(like, array):
@@ -94,7 +110,7 @@ def redraw(rule, state: State, rng: np.random.Generator) -> State:
     """The same state with the feedback of a rule that draws it anew at every step."""
     feedback = []
     for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
-        forward = np.asarray(state.weights[edge.activity])
+        forward = np.asarray(state.matrices[edge.activity])
         drawn = rule.feedback.start(rng, forward, forward.shape[-1] ** -0.5)
         feedback.append(tuple(_as(old, new) for old, new in zip(stored, drawn, strict=True)))
     return State(state.weights, tuple(feedback))
@@ -102,7 +118,7 @@ def redraw(rule, state: State, rng: np.random.Generator) -> State:
 
 def forward(rule, state: State, batch: Batch) -> tuple[tuple, list, dict[int, Any]]:
     """The weights W_1 .. W_L, the activities h_0 .. h_L, and by hidden cut what is kept of the normalisation there."""
-    matrices = tuple(map(rule.parameterisation.matrix, state.weights))
+    matrices = state.matrices
     activities, kept = [batch.X], {}
     for cut, W in enumerate(matrices, 1):
         h = W @ activities[-1]
@@ -142,6 +158,8 @@ def _pairs(rule, state):
 def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None = None) -> State:
     """The velocity of the state: d/dt W_l = -direction(E[delta_l h_(l-1)^T]) - decay W_l, and the plasticity's own.
 
+    Where something else is stored than W_l, it descends the gradient by the chain rule, and penalties of its own.
+
     Args:
         rule, state, batch: what moves, and on which data.
         rng: source of the random directions of a plasticity that samples them; None for their expectation.
@@ -154,10 +172,14 @@ def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None =
     ([(3, 2), (2, 3)], 0.0)
     """
     batch = rule.activity.prepared(batch)
-    seen, decay = signals(rule, state, batch), rule.decay
-    pulled = tuple(rule.parameterisation.pull(W, G) for W, G in zip(state.weights, seen.gradients(), strict=True))
-    directions = rule.geometry.directions(pulled)
-    weights = tuple(_decayed(-D, decay, W) for W, D in zip(state.weights, directions, strict=True))
+    seen, decay, part = signals(rule, state, batch), rule.decay, rule.parameterisation
+    frames = {edge.activity: stored[0] for edge, stored in _pairs(rule, state) if stored}
+    pulled = tuple(
+        _objective(part, W, G, frames.get(cut))
+        for cut, (W, G) in enumerate(zip(state.weights, seen.gradients(), strict=True), 1)
+    )
+    directions = tree_map(lambda D, W: _decayed(-D, decay, W), rule.geometry.directions(pulled), state.weights)
+    weights = tuple(map(part.tangent, state.weights, directions))
     maps = _forward_maps(rule, state, rng) if "J" in rule.plasticity.reads else {}
     feedback = []
     for edge, stored in _pairs(rule, state):
@@ -169,6 +191,14 @@ def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None =
     return State(weights, tuple(feedback))
 
 
+def _objective(part, W, G, frame):
+    """The gradient of the loss and of the penalties with respect to what a layer stores."""
+    gradient = part.pull(W, G)
+    for penalty in part.penalties:
+        gradient = tree_map(lambda a, b: a + b, gradient, penalty.gradient(W, frame))
+    return gradient
+
+
 def _decayed(v, decay, W):
     return v - decay * W if decay else v
 
@@ -178,7 +208,7 @@ def _forward_maps(rule, state, rng) -> dict:
 
     d is what arrives at the edge's upper end from all edges that end there.
     """
-    matrices = tuple(map(rule.parameterisation.matrix, state.weights))
+    matrices = state.matrices
     edges = rule.route.edges(len(matrices))
     exact = {edge.activity: product(tuple(reversed(matrices[edge.activity : edge.source]))) for edge in edges}
     number = rule.plasticity.directions

@@ -1,4 +1,4 @@
-"""Three matrix expressions that sympy lacks and rules need."""
+"""The matrix expressions that sympy lacks and rules need."""
 
 import sympy as sp
 from sympy.matrices.expressions.matexpr import MatrixElement
@@ -70,3 +70,52 @@ class Polar(sp.MatrixExpr):
 
     def _numpycode(self, printer):
         return f"polar({printer._print(self.args[0])})"
+
+
+class Diag(sp.MatrixExpr):
+    """The diagonal matrix of a column, odd in it: the symbolic form of ``diag(s)`` in `linfa.algebra.scaled`."""
+
+    def __new__(cls, s):
+        if s.could_extract_minus_sign():
+            return -Diag((-s).doit())
+        return super().__new__(cls, s)
+
+    shape = property(lambda self: (self.args[0].shape[0],) * 2)
+
+    def _eval_transpose(self):
+        return self
+
+    def _entry(self, i, j, **kwargs):
+        return self.args[0][i, 0] * sp.KroneckerDelta(i, j)
+
+    def _sympystr(self, printer):
+        return f"diag({printer.doprint(self.args[0])})"
+
+    def _latex(self, printer):
+        return r"\operatorname{diag}(" + printer.doprint(self.args[0]) + ")"
+
+    def _numpycode(self, printer):
+        return f"numpy.diagflat({printer._print(self.args[0])})"
+
+
+class Diagonal(sp.MatrixExpr):
+    """The diagonal of a square matrix as a column, odd in it: the symbolic form of `linfa.algebra.diagonal`."""
+
+    def __new__(cls, M):
+        if M.could_extract_minus_sign():
+            return -Diagonal((-M).doit())
+        return super().__new__(cls, M)
+
+    shape = property(lambda self: (self.args[0].shape[0], sp.Integer(1)))
+
+    def _entry(self, i, j, **kwargs):
+        return self.args[0][i, i]
+
+    def _sympystr(self, printer):
+        return f"diagonal({printer.doprint(self.args[0])})"
+
+    def _latex(self, printer):
+        return r"\operatorname{diag}\left(" + printer.doprint(self.args[0]) + r"\right)"
+
+    def _numpycode(self, printer):
+        return f"numpy.diag({printer._print(self.args[0])})[:, None]"

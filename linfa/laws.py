@@ -17,6 +17,7 @@ from linfa.rules import (
     Dense,
     ErrorRank,
     Fixed,
+    Full,
     Homogeneous,
     KolenPollack,
     Layerwise,
@@ -29,8 +30,9 @@ from linfa.rules import (
     Transpose,
     bp,
 )
-from linfa.simulate import advance, descend, simulate
+from linfa.simulate import advance, descend, retract, simulate
 from linfa.task import Batch, Task
+from linfa.tree import leaves, tree_map
 
 
 def random_task(
@@ -108,12 +110,15 @@ class Problem:
 
     @property
     def generic(self) -> State:
-        """A state with nothing special about it: feedback that starts as the SVD of the weights does not move there."""
+        """A state with nothing special about it: what starts as an SVD does not move, or pays no penalty, there."""
         state, rng = self.state, np.random.default_rng((self.seed, 1))
-        feedback = tuple(
-            tuple(matrix + 0.3 * rng.standard_normal(matrix.shape) for matrix in stored) for stored in state.feedback
-        )
-        return State(state.weights, feedback)
+
+        def moved(matrix):
+            return matrix + 0.3 * rng.standard_normal(matrix.shape)
+
+        feedback = tree_map(moved, state.feedback)
+        whole = type(self.rule.parameterisation) is Full
+        return State(state.weights if whole else tree_map(moved, state.weights), feedback)
 
 
 def relative(measured, expected) -> float:
@@ -126,6 +131,15 @@ def relative(measured, expected) -> float:
     """
     error = float(np.abs(measured - expected).max() / max(1.0, np.abs(expected).max()))
     return math.inf if math.isnan(error) else error
+
+
+def horizon(rule) -> float:
+    """A share of the usual time for which the flow of a rule surely stays finite.
+
+    Factors of a weight move at rates that grow with the weight: under feedback other than the transpose, free factors
+    can leave the finite numbers in finite time.
+    """
+    return 1.0 if type(rule.parameterisation) is Full else 0.1
 
 
 def _law(applies=lambda rule: True, claim: bool = False):
@@ -162,19 +176,16 @@ def _close(a, b, tolerance, what):
 
 
 def _same(a: State, b: State, tolerance, what):
-    for x, y in zip(_arrays(a), _arrays(b), strict=True):
+    for x, y in zip(leaves(a), leaves(b), strict=True):
         _close(x, y, tolerance, what)
-
-
-def _arrays(state):
-    return [*state.weights, *(matrix for stored in state.feedback for matrix in stored)]
 
 
 @_law(lambda rule: rule.conserved() and not rule.feedback.redrawn, claim=True)
 def law_conserved(problem: Problem):
     """The flow keeps, or lets decay, what the rule claims."""
     rule = problem.rule
-    run = simulate(rule, problem.task, problem.network, 0.5, seed=problem.seed, rtol=1e-11, atol=1e-13)
+    time = 0.5 * horizon(rule)
+    run = simulate(rule, problem.task, problem.network, time, seed=problem.seed, rtol=1e-11, atol=1e-13)
     for claim in rule.conserved():
         for value in claim.quantity(rule, run.states):
             expected = np.exp(-claim.rate * rule.decay * run.times)[:, None, None] * value[0]
@@ -223,24 +234,10 @@ def law_batch(problem: Problem):
     """An ensemble moves like its members one by one."""
     rule, batch = problem.rule, problem.task.batch
     members = [replace(problem, seed=problem.seed + k).generic for k in range(3)]
-    stack = State(
-        tuple(np.stack(w) for w in zip(*(m.weights for m in members), strict=True)),
-        tuple(
-            tuple(np.stack(matrices) for matrices in zip(*stored, strict=True))
-            for stored in zip(*(m.feedback for m in members), strict=True)
-        ),
-    )
-    together = velocity(rule, stack, batch)
+    together = velocity(rule, tree_map(lambda *parts: np.stack(parts), *members), batch)
     for k, member in enumerate(members):
-        _same(
-            State(
-                tuple(w[k] for w in together.weights),
-                tuple(tuple(m[k] for m in stored) for stored in together.feedback),
-            ),
-            velocity(rule, member, batch),
-            1e-12,
-            "ensemble against one by one",
-        )
+        alone, one = velocity(rule, member, batch), tree_map(lambda parts, k=k: parts[k], together)
+        _same(one, alone, 1e-12, "ensemble against one by one")
 
 
 @_law(lambda rule: rule.symbolic)
@@ -261,10 +258,10 @@ def law_symbolic(problem: Problem):
     gap = task.Syx - W @ task.Sxx
     mean = W @ task.mean_x - task.mean_y
     See = task.Syy - W @ task.Syx.T - task.Syx @ W.T + W @ task.Sxx @ W.T - np.outer(mean, mean)
-    values = [*_arrays(state), gap, task.Sxx, task.Syx, task.Syy, See, rule.decay]
+    values = [*leaves(state), gap, task.Sxx, task.Syx, task.Syy, See, rule.decay]
     arguments = [*(x for x, _ in equations.pairs), equations.residual, *equations.moments.values(), DECAY]
     mine = velocity(rule, state, task.batch)
-    for (symbol, right), number in zip(equations.pairs, _arrays(mine), strict=True):
+    for (symbol, right), number in zip(equations.pairs, leaves(mine), strict=True):
         if right.is_ZeroMatrix:
             _close(number, 0 * number, 0.0, symbol)
             continue
@@ -277,17 +274,21 @@ def law_equivariant(problem: Problem):
     """An orthogonal change of basis of inputs, hidden units and outputs changes nothing but the names of the axes.
 
     Signs of entries, a clamp on them, the largest variance that Oja divides by and the variances of units depend on the
-    basis: there the law is checked for permutations.  The r directions between two factors may always be rotated.
+    basis: there the law is checked for permutations.  The r directions between two factors may be rotated, unless those
+    of a factored weight are aligned with them.
     """
     rule, task, state = problem.rule, problem.task, problem.generic
     rng = np.random.default_rng(problem.seed)
     permute = isinstance(rule.feedback, Sign) or "C" in rule.plasticity.reads or not _unclamped(rule)
     permute = permute or not rule.activity.basis_free
     frames = [np.eye(n)[rng.permutation(n)] if permute else _rotation(rng, n) for n in problem.widths]
-    inner = [_rotation(rng, stored[-1].shape[0]) if len(stored) == 2 else None for stored in state.feedback]
+    aligned = any(penalty.reads_frame for penalty in rule.parameterisation.penalties)
+    between = (lambda rng, r: np.eye(r)) if aligned else _rotation
+    inner = [between(rng, stored[-1].shape[0]) if len(stored) == 2 else None for stored in state.feedback]
 
     def turn(s: State) -> State:
-        weights = tuple(frames[i + 1] @ w @ T(frames[i]) for i, w in enumerate(s.weights))
+        turned = rule.parameterisation.turned
+        weights = tuple(turned(w, frames[i + 1], frames[i]) for i, w in enumerate(s.weights))
         feedback = []
         for edge, between, stored in zip(rule.route.edges(problem.depth), inner, s.feedback, strict=True):
             ends = (frames[edge.activity], *([] if between is None else [between]), frames[edge.source])
@@ -318,22 +319,19 @@ def law_torch(problem: Problem):
     import torch
 
     state, batch = problem.generic, problem.task.batch
-    tensors = State(
-        tuple(map(torch.as_tensor, state.weights)),
-        tuple(tuple(map(torch.as_tensor, stored)) for stored in state.feedback),
-    )
+    tensors = tree_map(torch.as_tensor, state)
     moved = Batch(*(None if part is None else torch.as_tensor(part) for part in batch))
     theirs = velocity(problem.rule, tensors, moved)
-    for a, b in zip(_arrays(theirs), _arrays(velocity(problem.rule, state, batch)), strict=True):
+    for a, b in zip(leaves(theirs), leaves(velocity(problem.rule, state, batch)), strict=True):
         _close(a.numpy(), b, _rounding(problem.rule, 1e-12), "torch against numpy")
 
 
 @_law(lambda rule: not rule.feedback.redrawn and rule.plasticity.directions is None)
 def law_descends(problem: Problem):
-    """A step of `descend` is lr times the velocity."""
+    """A step of `descend` is lr times the velocity, and the retraction of the rule if it has one."""
     rule, task, state = problem.rule, problem.task, problem.state
     run = descend(rule, task, problem.network, 0.01, 1, seed=problem.seed)
-    _same(run.at(1), advance(state, velocity(rule, state, task.batch), 0.01), 1e-14, "one step")
+    _same(run.at(1), retract(rule, advance(state, velocity(rule, state, task.batch), 0.01)), 1e-14, "one step")
 
 
 @_law(lambda rule: bool(rule.conserved()) and not rule.feedback.redrawn)
@@ -352,7 +350,7 @@ def law_drift(problem: Problem):
 def law_scale(problem: Problem):
     """A hidden weight that a normalisation follows has no gradient along itself, whatever the teaching signal."""
     rule, state, batch = problem.rule, problem.generic, problem.task.batch
-    for W, G in zip(state.weights[:-1], signals(rule, state, batch).gradients(), strict=False):
+    for W, G in zip(state.matrices[:-1], signals(rule, state, batch).gradients(), strict=False):
         _close((W * G).sum() / max(1.0, np.linalg.norm(W) * np.linalg.norm(G)), 0.0, 1e-9, "gradient along the weight")
 
 
@@ -367,15 +365,15 @@ def law_transposed(problem: Problem):
     """Feedback that equals the transposed forward map, full rank where it has a rank, is backprop."""
     rule, state = problem.rule, problem.state
     if isinstance(rule.feedback, LowRank):
-        rule = replace(rule, feedback=replace(rule.feedback, rank=max(problem.widths)))
+        rule = rule.at_rank(max(problem.widths))
     feedback = []
     for edge in rule.route.edges(problem.depth):
-        B = T(product(tuple(reversed(state.weights[edge.activity : edge.source]))))
+        B = T(product(tuple(reversed(state.matrices[edge.activity : edge.source]))))
         U, s, Vt = np.linalg.svd(B, full_matrices=False)
         feedback.append((B,) if isinstance(rule.feedback, Dense) else (U * s, Vt))
     mine = signals(rule, State(state.weights, tuple(feedback)), problem.task.batch).gradients()
     exact = signals(
-        replace(bp(), activity=rule.activity), State(state.weights, ((),) * (problem.depth - 1)), problem.task.batch
+        replace(bp(), activity=rule.activity), State(state.matrices, ((),) * (problem.depth - 1)), problem.task.batch
     ).gradients()
     for a, b in zip(mine, exact, strict=True):
         _close(a, b, 1e-11, "feedback of the transposed weights")
@@ -385,15 +383,17 @@ def _scales(rule):
     learns = not isinstance(rule.plasticity, Fixed)
     plain = isinstance(rule.feedback, (Dense, Transpose, LowRank)) and not isinstance(rule.route, Modulated)
     tied = isinstance(rule.feedback, Dense) and isinstance(rule.route, Layerwise)
-    plain = (
-        plain and type(rule.activity) is Plain and rule.geometry.linear and not rule.route.lam
-    )  # a discord has another degree than a loss
+    plain = plain and type(rule.activity) is Plain and type(rule.parameterisation) is Full
+    plain = plain and rule.geometry.linear and not rule.route.lam  # a discord has another degree than a loss
     return plain and _unclamped(rule) and (not learns or (isinstance(rule.plasticity, KolenPollack) and tied))
 
 
 @_law(_scales)
 def law_scaling(problem: Problem):
-    """A task c^L times as large, with weights and feedback c times for each layer, runs c^(2L-2) times as fast."""
+    """A task c^L times as large, with weights and feedback c times for each layer, runs c^(2L-2) times as fast.
+
+    Of weights that are stored whole: the factors of others are larger by less than c, and faster by more.
+    """
     rule, state, c, depth = replace(problem.rule, decay=0.0), problem.generic, 1.3, problem.depth
     X, Y, one = problem.task.batch
 
@@ -411,9 +411,33 @@ def law_scaling(problem: Problem):
     _same(fast, grown(slow, c ** (2 * depth - 2)), 1e-10, "scaling")
 
 
+@_law()
+def law_chain(problem: Problem):
+    """What a layer stores moves against the gradient of its weight by the chain rule, apart from what it pays itself.
+
+    <pull(G), direction> is the derivative of <G, W> in random directions, by a complex step.
+    """
+    part, rng = problem.rule.parameterisation, np.random.default_rng((problem.seed, 2))
+    for stored in problem.generic.weights:
+        direction = tree_map(lambda x: rng.standard_normal(x.shape), stored)
+        (W,) = State((tree_map(lambda x, d: x + 1e-30j * d, stored, direction),)).matrices
+        G = rng.standard_normal(W.shape)
+        slope = sum((a * b).sum() for a, b in zip(leaves(part.pull(stored, G)), leaves(direction), strict=True))
+        _close(slope, (G * W.imag).sum() / 1e-30, 1e-11, "chain rule")
+    for penalty in part.penalties:
+        for stored in problem.generic.weights:
+            frame = rng.standard_normal(stored.U.shape)
+            direction = tree_map(lambda x: rng.standard_normal(x.shape), stored)
+            up, down = (
+                penalty.value(tree_map(lambda x, d, h=h: x + h * d, stored, direction), frame) for h in (1e-5, -1e-5)
+            )
+            slope = sum((a * b).sum() for a, b in zip(penalty.gradient(stored, frame), direction, strict=True))
+            _close(slope, (up - down) / 2e-5, 1e-7, f"gradient of {penalty}")
+
+
 LAWS = (
     law_conserved, law_order, law_error_rank, law_homogeneous, law_batch, law_symbolic, law_equivariant, law_torch,
-    law_descends, law_drift, law_scale, law_transposed, law_scaling,
+    law_descends, law_drift, law_scale, law_transposed, law_scaling, law_chain,
 )  # fmt: skip
 """Every law; each takes a `Problem`, raises AssertionError, and passes over rules that it does not speak of."""
 
@@ -442,7 +466,7 @@ def check_rule(rule: Rule, depths=(1, 2, 3), seed: int = 0) -> None:
     >>> import linfa
     >>> check_rule(linfa.ldfa(2), depths=(2,))
     """
-    size = getattr(rule.feedback, "rank", 1) + 2
+    size = rule.rank + 2
     for depth in depths:
         sizes = tuple(size + (i + depth) % 3 for i in range(depth + 1))
         for samples in (0, 25):

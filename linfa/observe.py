@@ -7,17 +7,18 @@ import numpy as np
 from linfa.algebra import T, product
 from linfa.dynamics import forward, signals, velocity
 from linfa.rules.activity import Plain
+from linfa.tree import leaves
 
 
 def total_map(state) -> np.ndarray:
     """The product of the weights W_L .. W_1 (..., n_out, n_in), which is the map of a plain network."""
-    return product(tuple(reversed(state.weights)))
+    return product(tuple(reversed(state.matrices)))
 
 
 def layer_maps(rule, state, task) -> tuple:
     """The maps from h_(l-1) to h_l, (..., n_l, n_(l-1)): W_l, or K_l W_l where K_l normalises the activity."""
     if type(rule.activity) is Plain:
-        return state.weights
+        return state.matrices
     matrices, _, kept = forward(rule, state, rule.activity.prepared(task.batch))
     return (*(rule.activity.matrix(matrices[cut - 1], kept[cut]) for cut in sorted(kept)), matrices[-1])
 
@@ -54,13 +55,13 @@ def cosine(a, b) -> np.ndarray:
 
 def feedback_alignment(rule, state, task) -> np.ndarray:
     """Cosine between each edge's feedback B and the transpose of the forward map it spans (..., edges)."""
-    out, maps = [], layer_maps(rule, state, task)
-    for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
+    out, matrices, maps = [], state.matrices, layer_maps(rule, state, task)
+    for edge, stored in zip(rule.route.edges(len(matrices)), state.feedback, strict=True):
         *below, top = range(edge.activity, edge.source)
-        above = state.weights[top]
+        above = matrices[top]
         B = product(rule.feedback.factors(stored, above if edge.single_layer else None))
         out.append(cosine(B, T(product((above, *(maps[layer] for layer in reversed(below)))))))
-    return np.stack(out, -1) if out else np.zeros((*state.weights[0].shape[:-2], 0))
+    return np.stack(out, -1) if out else np.zeros((*matrices[0].shape[:-2], 0))
 
 
 def update_alignment(rule, state, task) -> np.ndarray:
@@ -68,7 +69,7 @@ def update_alignment(rule, state, task) -> np.ndarray:
     from linfa.rules import bp
 
     exact = dataclasses.replace(bp(), activity=rule.activity)
-    mine, exact = gradients(rule, state, task), gradients(exact, type(state)(state.weights, _none(state)), task)
+    mine, exact = gradients(rule, state, task), gradients(exact, type(state)(state.matrices, _none(state)), task)
     return np.stack([cosine(a, b) for a, b in zip(mine, exact, strict=True)], -1)
 
 
@@ -122,6 +123,5 @@ def conserved(rule, state, task) -> dict[str, tuple]:
 
 def speed(rule, state, task) -> np.ndarray:
     """Norm of the velocity of the whole state (...): zero at a fixed point."""
-    v = velocity(rule, state, task.batch)
-    parts = [*v.weights, *(matrix for stored in v.feedback for matrix in stored)]
+    parts = leaves(velocity(rule, state, task.batch))
     return np.sqrt(sum((part**2).sum((-1, -2)) for part in parts))

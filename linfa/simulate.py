@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from linfa.dynamics import State, redraw, start, velocity
+from linfa.dynamics import State, redraw, start, stored_weights, velocity
 from linfa.trajectory import Trajectory
+from linfa.tree import leaves, tree_map
 
 
 class Diverged(FloatingPointError):
@@ -11,6 +12,8 @@ class Diverged(FloatingPointError):
 
 
 def _check(rule, task, network, feedback, seed) -> State:
+    if isinstance(network, State):
+        return _continued(rule, task, network, feedback)
     if (network.widths[0], network.widths[-1]) != (task.n_in, task.n_out):
         raise ValueError(
             f"the task maps {task.n_in} inputs to {task.n_out} outputs, the network {network.widths[0]} to "
@@ -18,7 +21,25 @@ def _check(rule, task, network, feedback, seed) -> State:
         )
     if feedback is None:
         return start(rule, network, seed)
-    return State(network.weights, check_feedback(rule, network, feedback))
+    return State(stored_weights(rule, network), check_feedback(rule, network, feedback))
+
+
+def _continued(rule, task, state, feedback) -> State:
+    """A state to go on from, after a look at its sizes."""
+    if feedback is not None:
+        raise ValueError("a state to go on from has feedback of its own: put the one you want into the state")
+    names = rule.parameterisation.names
+    if any(len(leaves(W)) != len(names) for W in state.weights):
+        stored = type(state.weights[0]).__name__
+        raise ValueError(f"{rule.name} stores {', '.join(names)} for a weight, and the state has {stored}")
+    sizes = state.matrices[0].shape[-1], state.matrices[-1].shape[-2]
+    if sizes != (task.n_in, task.n_out):
+        raise ValueError(
+            f"the task maps {task.n_in} inputs to {task.n_out} outputs, the state {sizes[0]} to {sizes[1]}"
+        )
+    if len(state.feedback) != len(rule.route.edges(len(state.weights))):
+        raise ValueError(f"{rule.name} does not store feedback for {len(state.feedback)} edges at this depth")
+    return state
 
 
 def check_feedback(rule, network, feedback) -> tuple:
@@ -45,8 +66,7 @@ def check_feedback(rule, network, feedback) -> tuple:
 
 
 def _pack(state):
-    parts = [*state.weights, *(matrix for stored in state.feedback for matrix in stored)]
-    return np.concatenate([np.ravel(part) for part in parts])
+    return np.concatenate([np.ravel(part) for part in leaves(state)])
 
 
 def _unpack(vector, like: State) -> State:
@@ -60,8 +80,7 @@ def _unpack(vector, like: State) -> State:
         position += size
         return out
 
-    weights = tuple(take(w) for w in like.weights)
-    return State(weights, tuple(tuple(take(matrix) for matrix in stored) for stored in like.feedback))
+    return tree_map(take, like)
 
 
 def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: float = 1e-9, atol: float = 1e-12):
@@ -70,7 +89,7 @@ def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: floa
     Args:
         rule: a `Rule`; one that draws its feedback anew at every step has no flow.
         task: a `Task`.
-        network: a `Network` at time 0; leading axes make an ensemble.
+        network: a `Network` at time 0, or a `State` to go on from; leading axes make an ensemble.
         time: the end, giving 201 equidistant times, or an increasing array of times from 0 or later.
         seed: of the feedback.
         feedback: for each edge the matrices to store, instead of drawing them.
@@ -98,7 +117,7 @@ def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: floa
         )
     times = _times(time)
     state = _check(rule, task, network, feedback, seed)
-    if not all(isinstance(w, np.ndarray) for w in state.weights):
+    if not all(isinstance(w, np.ndarray) for w in leaves(state.weights)):
         raise TypeError("the flow is integrated in numpy: give numpy weights, or use linfa.descend for torch tensors")
     batch = task.batch
 
@@ -134,14 +153,14 @@ def descend(
     feedback=None,
     record: int = 1,
 ):
-    """Run discrete descent: state <- state + lr * velocity(state).
+    """Run discrete descent: state <- state + lr * velocity(state), and the rule's retraction if it has one.
 
     The arrays stay what the network's are: numpy, or torch tensors on their device.
 
     Args:
         rule: a `Rule`.
         task: a `Task`.
-        network: a `Network` at step 0; leading axes make an ensemble.
+        network: a `Network` at step 0, or a `State` to go on from; leading axes make an ensemble.
         lr: learning rate, of weights and feedback alike.
         steps: number of steps.
         batch_size: None for the exact moments of the task, else samples drawn for each step.
@@ -175,8 +194,8 @@ def descend(
         if rule.feedback.redrawn:
             state = redraw(rule, state, redraws)
         with np.errstate(over="ignore", invalid="ignore"):
-            state = advance(state, velocity(rule, state, batch, directions), lr)
-        if not all(bool((abs(w) < 1e150).all()) for w in state.weights):
+            state = retract(rule, advance(state, velocity(rule, state, batch, directions), lr))
+        if not all(bool((abs(w) < 1e150).all()) for w in leaves(state.weights)):
             raise Diverged(f"{rule.name} diverged at step {step} with lr={lr:g}: use a smaller learning rate")
         if step % record == 0 or step == steps:
             kept.append(state)
@@ -186,17 +205,17 @@ def descend(
 
 def advance(state: State, v: State, lr: float) -> State:
     """One explicit Euler step, state + lr * v."""
-    weights = tuple(w + lr * dw for w, dw in zip(state.weights, v.weights, strict=True))
-    feedback = tuple(
-        tuple(B + lr * dB for B, dB in zip(stored, moves, strict=True))
-        for stored, moves in zip(state.feedback, v.feedback, strict=True)
-    )
-    return State(weights, feedback)
+    return tree_map(lambda x, dx: x + lr * dx, state, v)
+
+
+def retract(rule, state: State) -> State:
+    """The state after a step, its weights led back to where the rule's parameterisation keeps them."""
+    return State(tuple(map(rule.parameterisation.retract, state.weights)), state.feedback)
 
 
 def _like(batch, state):
     """The batch in the library, dtype and device of the state."""
-    first = state.weights[0]
+    first = leaves(state)[0]
     if isinstance(first, np.ndarray):
         return batch
     return type(batch)(*(None if part is None else first.new_tensor(part) for part in batch))
@@ -205,9 +224,7 @@ def _like(batch, state):
 def _stack(states) -> State:
     """States along a new first axis, as numpy arrays."""
 
-    def stack(parts):
+    def stack(*parts):
         return np.stack([np.asarray(part) if isinstance(part, np.ndarray) else part.cpu().numpy() for part in parts])
 
-    weights = tuple(map(stack, zip(*(s.weights for s in states), strict=True)))
-    edges = zip(*(s.feedback for s in states), strict=True)
-    return State(weights, tuple(tuple(map(stack, zip(*edge, strict=True))) for edge in edges))
+    return tree_map(stack, *states)

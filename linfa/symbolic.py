@@ -11,28 +11,31 @@ from dataclasses import dataclass
 import sympy as sp
 
 from linfa.dynamics import State, velocity
-from linfa.expressions import Normalised, Polar
-from linfa.rules import Conserved, Plain, Rule
+from linfa.expressions import Diag, Diagonal, Normalised, Polar
+from linfa.rules import SVD, Conserved, Plain, Rule
 from linfa.task import Batch
+from linfa.tree import leaves, tree_map
 
 EPSILON = sp.Symbol("epsilon")
 SYMMETRIC = ("S_xx", "S_yy", "S_ee")
 DECAY = sp.Symbol("lambda", positive=True)
+FUNCTIONS = (Normalised, Polar, Diag, Diagonal)
+"""Expressions around others, inside of which data columns meet too."""
 
 
 def symbols(rule: Rule, depth: int) -> tuple[State, Batch]:
     """The state and the data columns as MatrixSymbols of symbolic size n_0 .. n_L."""
     n = sp.symbols(f"n_0:{depth + 1}", integer=True, positive=True)
     N = sp.Symbol("N", integer=True, positive=True)
-    weights = tuple(sp.MatrixSymbol(f"W_{cut}", n[cut], n[cut - 1]) for cut in range(1, depth + 1))
+
+    def stored(part, number, *size):
+        named = zip(part.names, part.shapes(*size), strict=True)
+        return tuple(sp.MatrixSymbol(f"{name}_{number}", *shape) for name, shape in named)
+
+    part = rule.parameterisation
+    weights = tuple(part.build(*stored(part, cut, n[cut], n[cut - 1])) for cut in range(1, depth + 1))
     feedback = tuple(
-        tuple(
-            sp.MatrixSymbol(f"{name}_{edge.activity}", *shape)
-            for name, shape in zip(
-                rule.feedback.names, rule.feedback.shapes(n[edge.activity], n[edge.source]), strict=True
-            )
-        )
-        for edge in rule.route.edges(depth)
+        stored(rule.feedback, edge.activity, n[edge.activity], n[edge.source]) for edge in rule.route.edges(depth)
     )
     return State(weights, feedback), Batch(sp.MatrixSymbol("X", n[0], N), sp.MatrixSymbol("Y", n[depth], N))
 
@@ -46,7 +49,7 @@ def derive(rule: Rule, depth: int = 2) -> "Equations":
 
     Raises:
         ValueError: if the depth is not positive.
-        TypeError: for a part without a symbolic form, such as a clamp or a normalisation of activities.
+        TypeError: for a part without a symbolic form, such as a clamp, a sparsity or a normalisation of activities.
 
     >>> import linfa
     >>> print(derive(linfa.fa(), depth=2))
@@ -86,13 +89,13 @@ class Equations:
     @functools.cached_property
     def residual(self) -> sp.MatrixSymbol:
         """E, the symbol of Syx - W_L .. W_1 Sxx."""
-        first, last = self.state.weights[0], self.state.weights[-1]
+        first, last = self.state.matrices[0], self.state.matrices[-1]
         return sp.MatrixSymbol("E", last.shape[0], first.shape[1])
 
     @functools.cached_property
     def residual_definition(self) -> sp.MatrixExpr:
         """Syx - W_L .. W_1 Sxx."""
-        return self.moments["S_yx"] - sp.MatMul(*reversed(self.state.weights), self.moments["S_xx"])
+        return self.moments["S_yx"] - sp.MatMul(*reversed(self.state.matrices), self.moments["S_xx"])
 
     @functools.cached_property
     def moments(self) -> dict[str, sp.MatrixSymbol]:
@@ -108,10 +111,8 @@ class Equations:
 
     @functools.cached_property
     def pairs(self) -> tuple[tuple[sp.MatrixSymbol, sp.MatrixExpr], ...]:
-        """(symbol, its derivative) for every weight and every stored feedback matrix."""
-        left = [*self.state.weights, *(B for stored in self.state.feedback for B in stored)]
-        right = [*self.velocity.weights, *(B for stored in self.velocity.feedback for B in stored)]
-        return tuple(zip(left, right, strict=True))
+        """(symbol, its derivative) for every stored matrix of weights and feedback."""
+        return tuple(zip(leaves(self.state), leaves(self.velocity), strict=True))
 
     def latex_lines(self) -> list[str]:
         """The definition of E and every equation, each as a line of LaTeX."""
@@ -144,7 +145,7 @@ class Equations:
     def modes(self) -> dict[sp.Symbol, sp.Expr]:
         """The scalar equations of one mode, when weights and feedback start aligned with the task and inputs are white.
 
-        The same vector field on 1x1 matrices: w_l, b_l (or q_l, p_l) and the singular value s.
+        The same vector field on 1x1 matrices: w_l (or u_l, s_l, v_l), b_l (or q_l, p_l) and the singular value s.
 
         >>> import linfa
         >>> derive(linfa.fa(), depth=2).modes()
@@ -153,14 +154,10 @@ class Equations:
         rule = _scalar(self.rule)
         s = self.strength
         state, _ = symbols(rule, self.depth)
-        one = {x: sp.Symbol(x.name.lower(), real=True) for x in [*state.weights, *sum(state.feedback, ())]}
-        small = State(
-            tuple(sp.ImmutableMatrix([[one[w]]]) for w in state.weights),
-            tuple(tuple(sp.ImmutableMatrix([[one[B]]]) for B in stored) for stored in state.feedback),
-        )
+        one = {x: sp.Symbol(x.name.lower(), real=True) for x in leaves(state)}
+        small = tree_map(lambda x: sp.ImmutableMatrix([[one[x]]]), state)
         v = velocity(rule, small, Batch(sp.ImmutableMatrix([[1]]), sp.ImmutableMatrix([[s]])))
-        right = [*v.weights, *sum(v.feedback, ())]
-        return {x: sp.factor_terms(sp.factor(e[0, 0])) for x, e in zip(one.values(), right, strict=True)}
+        return {x: sp.factor_terms(sp.factor(e[0, 0])) for x, e in zip(one.values(), leaves(v), strict=True)}
 
     def change(self, quantity, rate=0) -> tuple[sp.Expr, ...]:
         """d/dt quantity + rate * lambda * quantity along the flow, as polynomials in non-commuting symbols.
@@ -173,18 +170,18 @@ class Equations:
             rate: a claimed rate of decay, in units of the rule's decay.
         """
         velocities = {}
+        factored = any(isinstance(W, SVD) for W in self.state.weights)
 
         def along(x, v):
             if v.is_ZeroMatrix:
                 return x
+            if factored:  # the diagonal of a product is one letter, in which a velocity could not be put later
+                return x + EPSILON * v
             dx = sp.MatrixSymbol(f"d{x.name}", *x.shape)
             velocities.update({polynomial(dx): polynomial(v), polynomial(dx.T): polynomial(sp.transpose(v).doit())})
             return x + EPSILON * dx
 
-        moved = State(
-            tuple(map(along, self.state.weights, self.velocity.weights)),
-            tuple(tuple(map(along, *both)) for both in zip(self.state.feedback, self.velocity.feedback, strict=True)),
-        )
+        moved = tree_map(along, self.state, self.velocity)
         out = []
         for matrix in quantity(self.rule, moved):
             words = polynomial(matrix)
@@ -234,7 +231,7 @@ def _velocity(rule, depth) -> State:
     state, batch = symbols(rule, depth)
     v, about = velocity(rule, state, batch), Equations(rule, depth)
     X, Y, E = batch.X, batch.Y, about.residual
-    error = (sp.MatMul(*reversed(state.weights), X) - batch.Y).doit()
+    error = (sp.MatMul(*reversed(state.matrices), X) - batch.Y).doit()
     back = sp.transpose(error).doit()
     Sxx, Syx, Syy, See = about.moments.values()
     table = {(error, X.T): -E, (X, back): -E.T, (error, back): See, (X, X.T): Sxx}
@@ -244,14 +241,12 @@ def _velocity(rule, depth) -> State:
         v = _moments(v, table)
         return v if v.free_symbols.isdisjoint({X, Y}) else _moments(sp.expand(v), table)
 
-    return State(tuple(map(clean, v.weights)), tuple(tuple(map(clean, stored)) for stored in v.feedback))
+    return tree_map(clean, v)
 
 
 def _scalar(rule):
-    """The rule with feedback of rank 1 if it has a rank: all that one mode can see."""
-    if hasattr(rule.feedback, "rank"):
-        return dataclasses.replace(rule, feedback=dataclasses.replace(rule.feedback, rank=1))
-    return rule
+    """The rule at rank 1 if it has a rank: all that one mode can see."""
+    return rule.at_rank(1)
 
 
 def _moments(expression, table):
@@ -259,7 +254,7 @@ def _moments(expression, table):
     expression = expression.doit()
     if isinstance(expression, sp.MatAdd):
         return sp.MatAdd(*(_moments(term, table) for term in expression.args)).doit()
-    if isinstance(expression, (Normalised, Polar)):
+    if isinstance(expression, FUNCTIONS):
         return type(expression)(_moments(expression.args[0], table))
     if not isinstance(expression, sp.MatMul):
         return expression
@@ -269,14 +264,20 @@ def _moments(expression, table):
         if pair in table:
             out[-1] = table[pair]
         else:
-            out.append(_moments(factor, table) if isinstance(factor, (Normalised, Polar)) else factor)
+            out.append(_moments(factor, table) if isinstance(factor, FUNCTIONS) else factor)
     return sp.MatMul(*out).doit()
 
 
 def polynomial(expression) -> sp.Expr:
     """A matrix expression as a polynomial in non-commuting symbols, a transpose A^T being a symbol of its own.
 
-    Unlike matrix expressions of symbolic size, such polynomials expand and compare reliably.
+    Unlike matrix expressions of symbolic size, such polynomials expand and compare reliably.  The letters of an
+    entrywise product of columns stand in alphabetical order.
+
+    >>> from linfa.algebra import diagonal, scaled
+    >>> A, s = sp.MatrixSymbol("A", 3, 3), sp.MatrixSymbol("s", 3, 1)
+    >>> polynomial(diagonal(scaled(A, s)))
+    diagonal(A)*s
     """
     return sp.expand(_words(expression, False))
 
@@ -297,9 +298,53 @@ def _words(x, transposed):
         return sp.Integer(1)
     if isinstance(x, Normalised):
         return sp.Symbol(str(x), commutative=False)
+    if isinstance(x, Diag):
+        return _termwise(_words(x.args[0], False), lambda letters: _letter(f"diag({sp.Mul(*letters)})"))
+    if isinstance(x, Diagonal) and not transposed:
+        return _termwise(_words(x.args[0], False), _diagonal)
+    if isinstance(x, (sp.HadamardProduct, sp.HadamardPower)) and not transposed:
+        columns = x.args if isinstance(x, sp.HadamardProduct) else [x.base] * x.exp
+        return _termwise(sp.Mul(*(_words(column, False) for column in columns)), _entrywise)
     if isinstance(x, sp.MatrixSymbol):
         return sp.Symbol(x.name + "^T" * (transposed and x.name not in SYMMETRIC), commutative=False)
     if isinstance(x, sp.Expr) and not isinstance(x, sp.MatrixExpr):
         return x
     text = f"({sp.transpose(x).doit() if transposed else x})"
     return sp.Symbol(text, commutative=False)
+
+
+def _letter(name):
+    return sp.Symbol(name, commutative=False)
+
+
+def _termwise(words, form):
+    """Words with every term c w_1 .. w_k replaced by c form([w_1 .. w_k])."""
+    out = []
+    for term in sp.Add.make_args(sp.expand(words)):
+        commuting, others = term.args_cnc()
+        letters = [letter for f in others for letter in ([f.base] * f.exp if f.is_Pow else [f])]
+        out.append(sp.Mul(*commuting) * (form(letters) if term != 0 else 0))
+    return sp.Add(*out)
+
+
+def _entrywise(letters):
+    """Columns in an entrywise product, which commute."""
+    return sp.Mul(*sorted(letters, key=str))
+
+
+def _diagonal(letters):
+    """The diagonal of diag(c) A diag(d) is c d diagonal(A), entrywise, and that of A is that of A^T."""
+    letters, columns = list(letters), []
+    for end in (0, -1):
+        while letters and letters[end].name.startswith("diag("):
+            columns.append(_letter(letters.pop(end).name[5:-1]))
+    turned = [_transposed(letter) for letter in reversed(letters)]
+    inner = min((sp.Mul(*letters), sp.Mul(*turned)), key=str)
+    return _entrywise([*columns, _letter(f"diagonal({inner})")])
+
+
+def _transposed(letter):
+    name = letter.name
+    if name in SYMMETRIC or name.endswith(")"):
+        return letter
+    return _letter(name[:-2] if name.endswith("^T") else f"{name}^T")

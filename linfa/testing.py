@@ -53,9 +53,9 @@ def rules(draw, depth: int | None = None, largest: int = 3) -> Rule:
     known = list(named().values())
     known = [rule for rule in known if depth is None or rule.route.edges(depth)] or known
     rule = draw(st.sampled_from(known))
-    if hasattr(rule.feedback, "rank"):
+    if rule.rank > 1:
         rank = draw(st.integers(1, largest))
-        rule = replace(rule, feedback=replace(rule.feedback, rank=rank), name=rule.name.replace("2", str(rank), 1))
+        rule = replace(rule.at_rank(rank), name=rule.name.replace("2", str(rank), 1))
     return rule
 
 
@@ -102,6 +102,6 @@ def problems(draw, rule: Rule | None = None, depth: int | None = None) -> Proble
     """
     depth = draw(depths()) if depth is None else depth
     rule = draw(rules()) if rule is None else rule
-    smallest = getattr(rule.feedback, "rank", 1)
+    smallest = rule.rank
     sizes = draw(widths(depth, smallest, max(6, smallest + 2)))
     return Problem(rule, sizes, draw(SEEDS), **{name: draw(kind) for name, kind in _KINDS.items()})

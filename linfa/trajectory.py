@@ -7,6 +7,7 @@ import numpy as np
 
 from linfa import observe
 from linfa.dynamics import State
+from linfa.tree import leaves, tree_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Trajectory:
 
     @property
     def weights(self) -> tuple[np.ndarray, ...]:
-        """W_1 .. W_L, each (t, ..., n_l, n_(l-1))."""
+        """W_1 .. W_L, each (t, ..., n_l, n_(l-1)), or what stands for them; `states.matrices` are the W_l."""
         return self.states.weights
 
     @property
@@ -41,10 +42,7 @@ class Trajectory:
 
     def at(self, index: int) -> State:
         """The state at one of the times."""
-        return State(
-            tuple(w[index] for w in self.weights),
-            tuple(tuple(matrix[index] for matrix in stored) for stored in self.feedback),
-        )
+        return tree_map(lambda x: x[index], self.states)
 
     def _see(self, function):
         return function(self.rule, self.states, self.task)
@@ -102,7 +100,9 @@ class Trajectory:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Times, weights, feedback and the main observables by name, ready for ``numpy.savez``."""
         arrays = {"time": self.times, "loss": self.loss}
-        arrays |= {f"W{i}": w for i, w in enumerate(self.weights, 1)}
+        for i, stored in enumerate(self.weights, 1):
+            names = self.rule.parameterisation.names
+            arrays |= {f"{n}{i}": matrix for n, matrix in zip(names, leaves(stored), strict=True)}
         edges = self.rule.route.edges(len(self.weights))
         for edge, stored in zip(edges, self.feedback, strict=True):
             arrays |= {f"{n}{edge.activity}": m for n, m in zip(self.rule.feedback.names, stored, strict=True)}

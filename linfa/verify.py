@@ -19,7 +19,7 @@ import numpy as np
 
 from linfa import observe
 from linfa.dynamics import start
-from linfa.laws import Problem, laws, relative
+from linfa.laws import Problem, horizon, laws, relative
 from linfa.network import Network
 from linfa.rules import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order, Rule
 from linfa.simulate import descend, simulate
@@ -164,13 +164,13 @@ def _versions():
 
 
 def widths(rule: Rule, depth: int) -> tuple[int, ...]:
-    """Layer sizes for a problem on which the rank of a rule's feedback, if it has one, is less than every width.
+    """Layer sizes for a problem on which the rank of a rule, if it has one, is less than every width.
 
     >>> from linfa.rules import fa, ldfa
     >>> widths(fa(), 3), widths(ldfa(4), 2)
     ((4, 5, 5, 3), (6, 7, 5))
     """
-    r = max(2, getattr(rule.feedback, "rank", 2))
+    r = max(2, rule.rank)
     return (r + 2, *(r + 3,) * (depth - 1), r + 1)
 
 
@@ -230,7 +230,7 @@ def _(claim: Conserved, rule, seed):
     worst, decay = 0.0, claim.rate * rule.decay
     for depth in depths(rule):
         task, network = problem(rule, depth, seed)
-        run = simulate(rule, task, network, 2.0, seed=seed, rtol=1e-11, atol=1e-13)
+        run = simulate(rule, task, network, 2.0 * horizon(rule), seed=seed, rtol=1e-11, atol=1e-13)
         for values in claim.quantity(rule, run.states):
             expected = np.exp(-decay * run.times)[:, None, None] * values[0]
             worst = max(worst, relative(values, expected))

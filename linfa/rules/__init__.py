@@ -16,6 +16,7 @@ from linfa.rules.catalogue import (
     dkp,
     drtp,
     fa,
+    factored,
     kolen_pollack,
     ldfa,
     local,
@@ -25,6 +26,7 @@ from linfa.rules.catalogue import (
     pepita,
     sgr,
     sign_symmetry,
+    svd_local,
     weight_mirror,
 )
 from linfa.rules.claims import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order
@@ -38,21 +40,32 @@ from linfa.rules.feedback import (
     RedrawnSign,
     Sign,
     SVDFactors,
+    SVDStructured,
     Transpose,
     UnitSign,
 )
 from linfa.rules.geometry import Euclidean, Geometry, LayerRates, NewtonSchulz, Polar
-from linfa.rules.parameterisation import Full, Parameterisation
+from linfa.rules.parameterisation import (
+    SVD,
+    Alignment,
+    Factored,
+    Full,
+    Orthogonality,
+    Parameterisation,
+    Penalty,
+    Sparsity,
+)
 from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Mirror, Normative, Oja, Plasticity
 from linfa.rules.route import Carrier, Direct, Layerwise, Local, Modulated, Route, Target
 from linfa.rules.rule import CompositionError, Rule
 
 __all__ = [
-    "Activity", "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense", "Direct", "Edge",
-    "ErrorRank", "Euclidean", "Feedback", "Fixed", "FixedSign", "Full", "Geometry", "Hebb", "Homogeneous",
-    "KolenPollack", "LayerRates", "Layerwise", "Local", "LowRank", "Mirror", "Modulated", "Moments", "NewtonSchulz",
-    "Normative", "Oja", "Order", "Parameterisation", "Plain", "Plasticity", "Polar", "RandomFactors", "RedrawnSign",
-    "Route", "Rule", "SVDFactors", "Sign", "Standardised", "Target", "Transpose", "UnitSign", "Whitened", "bp", "dfa",
-    "directional_dfa", "dkp", "drtp", "fa", "kolen_pollack", "ldfa", "local", "muon", "named", "normalised", "pepita",
-    "sgr", "sign_symmetry", "weight_mirror",
+    "SVD", "Activity", "Alignment", "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense",
+    "Direct", "Edge", "ErrorRank", "Euclidean", "Factored", "Feedback", "Fixed", "FixedSign", "Full", "Geometry",
+    "Hebb", "Homogeneous", "KolenPollack", "LayerRates", "Layerwise", "Local", "LowRank", "Mirror", "Modulated",
+    "Moments", "NewtonSchulz", "Normative", "Oja", "Order", "Orthogonality", "Parameterisation", "Penalty", "Plain",
+    "Plasticity", "Polar", "RandomFactors", "RedrawnSign", "Route", "Rule", "SVDFactors", "SVDStructured", "Sign",
+    "Sparsity", "Standardised", "Target", "Transpose", "UnitSign", "Whitened", "bp", "dfa", "directional_dfa", "dkp",
+    "drtp", "fa", "factored", "kolen_pollack", "ldfa", "local", "muon", "named", "normalised", "pepita", "sgr",
+    "sign_symmetry", "svd_local", "weight_mirror",
 ]  # fmt: skip

@@ -7,8 +7,18 @@ from dataclasses import replace
 from typing import Literal
 
 from linfa.rules.activity import Standardised, Whitened
-from linfa.rules.feedback import Dense, FixedSign, RandomFactors, RedrawnSign, SVDFactors, Transpose, UnitSign
+from linfa.rules.feedback import (
+    Dense,
+    FixedSign,
+    RandomFactors,
+    RedrawnSign,
+    SVDFactors,
+    SVDStructured,
+    Transpose,
+    UnitSign,
+)
 from linfa.rules.geometry import Polar
+from linfa.rules.parameterisation import Alignment, Factored, Orthogonality, Penalty, Sparsity
 from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Mirror, Normative, Oja
 from linfa.rules.route import Direct, Layerwise, Local, Modulated, Target
 from linfa.rules.rule import Rule
@@ -157,6 +167,47 @@ def normalised(rule: Rule, activity: Literal["standardised", "whitened"] = "stan
     return replace(rule, activity=part, name=f"{rule.name} + {activity}")
 
 
+def factored(rule: Rule, rank: int, retraction: Literal["polar", "qr"] | None = None) -> Rule:
+    """A rule that learns the factors of weights U diag(s) V^T of rank r.
+
+    >>> factored(fa(), rank=3)
+    fa + factored(3): Layerwise() / Dense(scale=1.0) / Fixed() / Factored(rank=3, penalties=(), retraction=None)
+    """
+    part = Factored(rank, retraction=retraction)
+    return replace(rule, parameterisation=part, name=f"{rule.name} + factored({rank})")
+
+
+def svd_local(
+    rank: int,
+    alignment: float = 0.1,
+    orthogonality: float = 0.1,
+    sparsity: float = 0.0,
+    subspace: bool = False,
+    retraction: Literal["polar", "qr"] | None = None,
+) -> Rule:
+    """SVD-local learning: factored weights, broadcast feedback with the structure of an SVD (arXiv 2510.25594).
+
+    From the abstract: W = U S V^T is learned in its factors, feedback is fixed and has SVD structure, and the loss is
+    joined by subspace alignment and orthogonality.  The formulas and the weights of these terms are ours.
+
+    Args:
+        rank: r, of the weights and of the feedback; it can fall during training, see `linfa.ranks`.
+        alignment: weight of the penalty on the distance of U from the feedback's frame.
+        orthogonality: weight of the penalty that keeps U and V orthonormal.
+        sparsity: weight of Hoyer's sparsity of the singular values.
+        subspace: align what U and the frame span, instead of column with column.
+        retraction: make U and V orthonormal after every step, "polar" or "qr".
+
+    >>> svd_local(rank=4).parameterisation.penalties
+    (Alignment(weight=0.1, subspace=False), Orthogonality(weight=0.1))
+    """
+    terms: list[Penalty] = [Alignment(alignment, subspace)] if alignment else []
+    terms += [Orthogonality(orthogonality)] if orthogonality else []
+    terms += [Sparsity(sparsity)] if sparsity else []
+    weights = Factored(rank, tuple(terms), retraction)
+    return Rule(Direct(), SVDStructured(rank), parameterisation=weights, name=f"svd-local({rank})")
+
+
 def ldfa(
     rank: int,
     plasticity: Literal["oja", "hebb", "normative", "kolen-pollack", "fixed"] = "oja",
@@ -199,6 +250,6 @@ def named() -> dict[str, Rule]:
     rules = [bp(), fa(), dfa(), *map(sign_symmetry, ("uSF", "brSF", "frSF")), kolen_pollack()]
     rules += [ldfa(2, kind) for kind in ("fixed", "oja", "hebb", "normative", "kolen-pollack")]
     rules += [dkp(), weight_mirror(), directional_dfa(), drtp(), pepita(), local(), sgr(), sgr(modules=2), muon(fa())]
-    rules += [normalised(fa()), normalised(bp(), "whitened")]
+    rules += [normalised(fa()), normalised(bp(), "whitened"), svd_local(2), factored(bp(), 2)]
     rules += [ldfa(2, kind, direct=True) for kind in ("fixed", "oja", "hebb")]
     return {rule.name: rule for rule in rules}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from linfa.algebra import T, norm, polar
+from linfa.tree import tree_map
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class LayerRates(Geometry):
     def directions(self, gradients):
         if len(gradients) != len(self.rates):
             raise ValueError(f"{len(self.rates)} learning rates do not fit {len(gradients)} weights")
-        return tuple(rate * G for rate, G in zip(self.rates, gradients, strict=True))
+        return tuple(
+            tree_map(lambda G, rate=rate: rate * G, tree) for rate, tree in zip(self.rates, gradients, strict=True)
+        )
 
 
 @final

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from linfa.rules.activity import Activity, Plain
 from linfa.rules.claims import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Order
-from linfa.rules.feedback import Feedback, LowRank
+from linfa.rules.feedback import Feedback, LowRank, SVDStructured
 from linfa.rules.geometry import Euclidean, Geometry
 from linfa.rules.parameterisation import Full, Parameterisation
 from linfa.rules.plasticity import Fixed, Plasticity
@@ -78,6 +78,7 @@ class Rule:
             )
         if self.activity != Plain():
             self._check_normalised()
+        self._check_parameterisation()
         if self.is_number(self.decay) and not self.decay >= 0:
             raise ValueError(f"decay is a rate, at least 0; got {self.decay}")
 
@@ -93,6 +94,44 @@ class Rule:
                 "every sample depend on all: use the Layerwise route"
             )
 
+    def _check_parameterisation(self):
+        part = self.parameterisation
+        if type(part) is not Full and not self.geometry.linear:
+            raise CompositionError(
+                f"{self.geometry} is the direction of one matrix, and {part} descends {', '.join(part.names)}: "
+                "use the Euclidean geometry or LayerRates"
+            )
+        if any(penalty.reads_frame for penalty in part.penalties):
+            if not isinstance(self.feedback, SVDStructured) or isinstance(self.route, Modulated):
+                raise CompositionError(
+                    f"alignment draws U to the frame of the feedback to its layer, and {self.feedback} on {self.route} "
+                    "has none: use SVDStructured feedback on a route that delivers to hidden layers"
+                )
+            if self.feedback.rank != part.rank:
+                raise CompositionError(
+                    f"alignment compares frames column by column: the feedback has rank {self.feedback.rank}, the "
+                    f"weights {part.rank}"
+                )
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of its parts, which some width has to reach; 1 without any."""
+        return max(getattr(part, "rank", 1) for part in (self.feedback, self.parameterisation))
+
+    def at_rank(self, rank: int) -> "Rule":
+        """The same rule with this rank in every part that has one.
+
+        >>> from linfa.rules import ldfa
+        >>> ldfa(2).at_rank(3).feedback
+        RandomFactors(rank=3, clamp=None)
+        """
+        ranked = {
+            name: dataclasses.replace(getattr(self, name), rank=rank)
+            for name in ("feedback", "parameterisation")
+            if hasattr(getattr(self, name), "rank")
+        }
+        return dataclasses.replace(self, **ranked)
+
     @staticmethod
     def is_number(x) -> bool:
         """Whether x is a plain number rather than a symbol."""
@@ -104,13 +143,13 @@ class Rule:
         from linfa import theory  # which knows the rules
 
         plain = type(self.activity) is Plain
-        parts = self.feedback, self.geometry, self.activity
+        parts = self.feedback, self.geometry, self.activity, self.parameterisation
         claims: list[Claim] = [Order()] if all(part.continuous for part in parts) else []
         if self.feedback.bound is None:
             if self.route.error_driven:
                 claims.append(Homogeneous())
-            if plain and type(self.parameterisation) is Full and type(self.geometry) is Euclidean:
-                claims.extend((*self.plasticity.claims(self), *self.route.claims(self)))
+            if plain and type(self.geometry) is Euclidean:
+                claims.extend(self.parameterisation.claims(self))
             if isinstance(self.feedback, LowRank) and plain:
                 claims.append(ErrorRank(self.feedback.rank))
         return (*claims, *map(ClosedForm, theory.about(self)))
@@ -122,7 +161,8 @@ class Rule:
     @property
     def symbolic(self) -> bool:
         """Whether every part has a symbolic form, so that `linfa.derive` writes the equations of the rule."""
-        return self.feedback.bound is None and self.geometry.symbolic and type(self.activity) is Plain
+        plain = self.feedback.bound is None and type(self.activity) is Plain
+        return plain and self.geometry.symbolic and self.parameterisation.symbolic
 
     @property
     def fingerprint(self) -> str:

@@ -12,7 +12,7 @@ backprop/        the reference                 alignment/             fixed feed
 dimension/       low-dimensional feedback      learned/               feedback that learns or decays
 depth/           more than two layers          wide/                  many units, many samples
 modes/           one mode at a time            directional/           feedback that follows the forward map
-local/           modules with losses of their own
+local/           modules with losses of their own                      factored/   weights U diag(s) V^T
 
 >>> by_name("SaxeMode").__name__
 'SaxeMode'

@@ -71,7 +71,7 @@ class Theory(abc.ABC):
 
     def __post_init__(self):
         self.check_rule(self.rule)
-        weights = self.start.weights
+        weights = self.start.matrices
         shapes = ", ".join(str(np.shape(w)) for w in weights)
         if any(np.ndim(w) != 2 for w in weights):
             raise AssumptionError(f"the start is not a single network: its weights have shapes {shapes}")

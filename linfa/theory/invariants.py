@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from linfa.algebra import T, product
+from linfa.algebra import T, diagonal, hadamard, product
 
 
 def balance(rule, state) -> tuple:
@@ -109,3 +109,23 @@ def factor_balance(rule, state) -> tuple:
     (derived here).
     """
     return tuple(T(Q) @ Q - P @ T(P) for Q, P in state.feedback)
+
+
+def component_balance(rule, state) -> tuple:
+    """|u_j|^2 - s_j^2 and |v_j|^2 - s_j^2 of the components s_j u_j v_j^T of a factored weight, as columns.
+
+    Conserved for any motion of the errors, so by every rule, for any loss and data; with decay as exp(-2 lambda t)
+    (derived here; a component is a chain of three weights, of which this is the balance).
+    """
+    out = []
+    for U, s, V in state.weights:
+        out += [diagonal(T(frame) @ frame) - hadamard(s, s) for frame in (U, V)]
+    return tuple(out)
+
+
+def frame_balance(rule, state) -> tuple:
+    """V_(l+1) V_(l+1)^T - U_l U_l^T, the balance of neighbouring layers with weights U diag(s) V^T under backprop.
+
+    Conserved by the gradient flow of any loss on any data (derived here; the balance of the outer factors).
+    """
+    return tuple(above.V @ T(above.V) - below.U @ T(below.U) for below, above in itertools.pairwise(state.weights))

@@ -102,7 +102,7 @@ def test_laws_are_those_that_speak_of_the_rule():
     names = lambda rule: {law.__name__.removeprefix("law_") for law in laws(rule)}  # noqa: E731
     every = {law.__name__.removeprefix("law_") for law in LAWS}
     assert names(linfa.normalised(linfa.ldfa(2))) == {
-        "homogeneous", "batch", "equivariant", "torch", "descends", "scale", "transposed"
+        "homogeneous", "batch", "chain", "equivariant", "torch", "descends", "scale", "transposed"
     }  # fmt: skip
     every -= {"scale"}
     assert names(linfa.ldfa(2)) == every - {"scaling"}

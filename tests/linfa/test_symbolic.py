@@ -38,7 +38,8 @@ def test_residual_is_what_e_stands_for():
 @pytest.mark.parametrize("name", [name for name, rule in named().items() if rule.symbolic])
 def test_every_rule_derives_and_proves_its_claims(name, depth):
     derived = linfa.derive(named()[name], depth)
-    assert len(derived.pairs) == depth + sum(map(len, derived.state.feedback))
+    weights = depth * len(derived.rule.parameterisation.names)
+    assert len(derived.pairs) == weights + sum(map(len, derived.state.feedback))
     assert derived.latex().count(r"\dot") == len(derived.pairs)
     for claim in derived.rule.conserved():
         assert derived.prove(claim), claim

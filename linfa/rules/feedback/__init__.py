@@ -6,11 +6,11 @@ sign.py  signs of W with magnitudes of their own         low_rank.py  two factor
 
 from linfa.rules.feedback.base import Feedback
 from linfa.rules.feedback.dense import Dense
-from linfa.rules.feedback.low_rank import LowRank, RandomFactors, SVDFactors
+from linfa.rules.feedback.low_rank import LowRank, RandomFactors, SVDFactors, SVDStructured
 from linfa.rules.feedback.sign import FixedSign, RedrawnSign, Sign, UnitSign
 from linfa.rules.feedback.transpose import Transpose
 
 __all__ = [
-    "Dense", "Feedback", "FixedSign", "LowRank", "RandomFactors", "RedrawnSign", "SVDFactors", "Sign", "Transpose",
-    "UnitSign",
+    "Dense", "Feedback", "FixedSign", "LowRank", "RandomFactors", "RedrawnSign", "SVDFactors", "SVDStructured", "Sign",
+    "Transpose", "UnitSign",
 ]  # fmt: skip

@@ -22,6 +22,8 @@ class LowRank(Feedback):
     rank: int
     clamp: float | None = None
     names: ClassVar[tuple[str, ...]] = ("Q", "P")
+    padded: ClassVar[bool] = False
+    """Whether Q has columns for a rank above the number of errors, which then carry nothing."""
 
     def __post_init__(self):
         if self.rank < 1:
@@ -42,13 +44,16 @@ class LowRank(Feedback):
 
     def rank_between(self, n_h, n_e):
         """The rank on an edge of that size; r itself where the size is a symbol."""
-        return min(self.rank, n_h, n_e) if isinstance(n_h, int) else self.rank
+        return min(self.rank, self._largest((n_h, n_e))) if isinstance(n_h, int) else self.rank
+
+    def _largest(self, size):
+        return size[0] if self.padded else min(size)
 
     def factors(self, stored, weight):
         return stored
 
     def check(self, sizes):
-        largest = max((min(size) for size in sizes), default=self.rank)
+        largest = max(map(self._largest, sizes), default=self.rank)
         if self.rank > largest:
             raise ValueError(f"feedback of rank {self.rank} fits no edge: the largest possible rank here is {largest}")
 
@@ -81,3 +86,24 @@ class SVDFactors(LowRank):
         r = min(self.rank, s.shape[-1])
         root = np.sqrt(s[..., :r])
         return U[..., :, :r] * root[..., None, :], root[..., :, None] * Vt[..., :r, :]
+
+
+@final
+@dataclass(frozen=True)
+class SVDStructured(LowRank):
+    """The SVD B = U S V^T of a random matrix, Q = U of orthonormal columns and P = S V^T.
+
+    Where the rank is above the number of errors Q is padded with further orthonormal columns, and P with zeros.  Fixed
+    feedback with the structure of an SVD is from the abstract of arXiv 2510.25594; which matrix, and the padding, are
+    ours.
+    """
+
+    padded: ClassVar[bool] = True
+
+    def start(self, rng, forward, std):
+        *batch, n_e, n_h = forward.shape
+        r, k = self.rank_between(n_h, n_e), min(self.rank, n_h, n_e)
+        U, s, Vt = np.linalg.svd(std * rng.standard_normal((*batch, n_h, n_e)))
+        P = np.zeros((*batch, r, n_e))
+        P[..., :k, :] = s[..., :k, None] * Vt[..., :k, :]
+        return U[..., :r], P

@@ -12,7 +12,7 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,16 +25,8 @@ from linfa.rules import Claim, ClosedForm, Conserved, ErrorRank, Homogeneous, Or
 from linfa.simulate import descend, simulate
 from linfa.task import Task
 
-
-def depths(rule: Rule) -> tuple[int, int]:
-    """The two smallest depths at which the rule has feedback: where its claims are checked.
-
-    >>> from linfa.rules import ldfa
-    >>> depths(ldfa(2)), depths(ldfa(2, direct=True))
-    ((2, 3), (3, 4))
-    """
-    first = next(depth for depth in range(2, 100) if rule.route.edges(depth))
-    return first, first + 1
+DEPTHS = tuple(range(1, 7))
+"""The depths at which claims and laws are checked, unless others are named."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +97,7 @@ def _finite(x):
     return x if math.isfinite(x) else str(x)
 
 
-def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certificate:
+def verify(rule: Rule, seed: int = 0, promoted: bool | None = None, depths: Sequence[int] = DEPTHS) -> Certificate:
     """Check every claim of a rule symbolically, by simulation and, where torch is installed, in a promoted network.
 
     A rule that promotion does not cover has a note in its certificate instead of the promoted reading.
@@ -114,6 +106,10 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certifica
         rule: a `Rule`, of the catalogue or your own.
         seed: of the random problems.
         promoted: whether to check the torch reading; by default if torch is installed.
+        depths: at which claims and laws are checked, each at least 1.
+
+    Raises:
+        ValueError: for no depth, or one below 1.
 
     >>> import linfa
     >>> certificate = verify(linfa.kolen_pollack(), promoted=False)
@@ -124,11 +120,13 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certifica
         import importlib.util
 
         promoted = importlib.util.find_spec("torch") is not None
+    if not depths or min(depths) < 1:
+        raise ValueError(f"depths are whole numbers, at least 1; got {list(depths)}")
     checks: list[Check] = []
     for claim in rule.claims:
-        checks.extend(symbolic(claim, rule))
-        checks.extend(simulated(claim, rule, seed))
-    checks.extend(_lawful(rule, seed))
+        checks.extend(symbolic(claim, rule, depths))
+        checks.extend(simulated(claim, rule, seed, depths))
+    checks.extend(_lawful(rule, seed, depths))
     notes: list[str] = []
     if promoted:
         from deep.bridge import checks as bridge
@@ -139,22 +137,26 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None) -> Certifica
         except Unsupported as reason:
             notes.append(f"not promoted: {reason}")
         else:
-            checks.extend(bridge(rule, seed))
+            checks.extend(bridge(rule, seed, depths))
     if not rule.symbolic:
         notes.append("not derived: a part of the rule has no symbolic form")
     return Certificate(repr(rule), rule.fingerprint, tuple(checks), _versions(), tuple(notes))
 
 
-def _lawful(rule, seed):
+def _lawful(rule, seed, depths):
     for law in (law for law in laws(rule) if not law.claim):
-        error, detail = 0.0, f"depths {depths(rule)}, a population and data"
-        for depth in depths(rule):
+        error, detail = 0.0, f"{_listed(depths)}, a population and data"
+        for depth in depths:
             for samples in (0, 25):
                 try:
                     law(Problem(rule, widths(rule, depth), seed, noise=0.2, samples=samples))
                 except (AssertionError, FloatingPointError) as broken:
                     error, detail = math.inf, f"depth {depth}, {samples or 'no'} samples: {broken}"
         yield Check(law.__doc__.splitlines()[0].rstrip("."), "law", error, 0.0, detail)
+
+
+def _listed(depths):
+    return f"depths {', '.join(map(str, depths))}"
 
 
 def _versions():
@@ -192,29 +194,29 @@ def problem(rule: Rule, depth: int, seed: int) -> tuple[Task, Network]:
 
 
 @functools.singledispatch
-def symbolic(claim: Claim, rule: Rule) -> Iterator[Check]:
+def symbolic(claim: Claim, rule: Rule, depths: Sequence[int]) -> Iterator[Check]:
     """Checks of a claim by algebra; most claims have none."""
     yield from ()
 
 
 @functools.singledispatch
-def simulated(claim: Claim, rule: Rule, seed: int) -> Iterator[Check]:
+def simulated(claim: Claim, rule: Rule, seed: int, depths: Sequence[int]) -> Iterator[Check]:
     """Checks of a claim by simulation."""
     raise TypeError(f"no check is known for a claim of type {type(claim).__name__}")
 
 
 @symbolic.register
-def _(claim: Conserved, rule):
+def _(claim: Conserved, rule, depths):
     from linfa.symbolic import derive
 
-    for depth in depths(rule) if rule.symbolic else ():
+    for depth in depths if rule.symbolic else ():
         proof = derive(rule, depth).prove(claim)
         error = 0.0 if proof else math.inf
         yield Check(str(claim), "symbolic", error, 0.0, f"depth {depth}, {'proved' if proof else str(proof)}")
 
 
 @symbolic.register
-def _(claim: ClosedForm, rule):
+def _(claim: ClosedForm, rule, depths):
     from linfa import theory
     from linfa.symbolic import derive
 
@@ -226,21 +228,21 @@ def _(claim: ClosedForm, rule):
 
 
 @simulated.register
-def _(claim: Conserved, rule, seed):
+def _(claim: Conserved, rule, seed, depths):
     worst, decay = 0.0, claim.rate * rule.decay
-    for depth in depths(rule):
+    for depth in depths:
         task, network = problem(rule, depth, seed)
         run = simulate(rule, task, network, 2.0 * horizon(rule), seed=seed, rtol=1e-11, atol=1e-13)
         for values in claim.quantity(rule, run.states):
             expected = np.exp(-decay * run.times)[:, None, None] * values[0]
             worst = max(worst, relative(values, expected))
-    yield Check(str(claim), "simulated", worst, 1e-8, f"flow at depths {depths(rule)}")
+    yield Check(str(claim), "simulated", worst, 1e-8, f"flow at {_listed(depths)}")
 
 
 @simulated.register
-def _(claim: Homogeneous, rule, seed):
+def _(claim: Homogeneous, rule, seed, depths):
     worst = 0.0
-    for depth in depths(rule):
+    for depth in depths:
         task, network = problem(rule, depth, seed)
         state = start(rule, network, seed)
         grown = _with_error(rule, task, state, 3.0)
@@ -248,7 +250,7 @@ def _(claim: Homogeneous, rule, seed):
             observe.gradients(rule, state, task), observe.gradients(rule, state, grown), strict=True
         ):
             worst = max(worst, relative(thrice, 3.0**claim.degree * once))
-    yield Check(str(claim), "simulated", worst, 1e-10, "three times the error")
+    yield Check(str(claim), "simulated", worst, 1e-10, f"three times the error, {_listed(depths)}")
 
 
 def _with_error(rule, task, state, factor):
@@ -261,9 +263,9 @@ def _with_error(rule, task, state, factor):
 
 
 @simulated.register
-def _(claim: ErrorRank, rule, seed):
+def _(claim: ErrorRank, rule, seed, depths):
     worst = 0.0
-    for depth in depths(rule):
+    for depth in depths:
         task, network = problem(rule, depth, seed)
         state = start(rule, network, seed)
         edges = rule.route.edges(depth)
@@ -272,11 +274,11 @@ def _(claim: ErrorRank, rule, seed):
             s = np.linalg.svd(errors[edge.activity - 1], compute_uv=False)
             if claim.rank < len(s):
                 worst = max(worst, float(s[claim.rank] / s[0]))
-    yield Check(str(claim), "simulated", worst, 1e-12, "first singular value beyond the rank")
+    yield Check(str(claim), "simulated", worst, 1e-12, f"first singular value beyond the rank, {_listed(depths)}")
 
 
 @simulated.register
-def _(claim: Order, rule, seed):
+def _(claim: Order, rule, seed, depths):
     """Fit the order from the error at a fixed time, with the step halved twice."""
     task, network = problem(rule, 2, seed)
     time = 0.2
@@ -288,7 +290,7 @@ def _(claim: Order, rule, seed):
 
 
 @simulated.register
-def _(claim: ClosedForm, rule, seed):
+def _(claim: ClosedForm, rule, seed, depths):
     from linfa import theory
 
     kind = theory.by_name(claim.theory)

@@ -29,7 +29,7 @@ from linfa.rules import (
     named,
 )
 from linfa.theory import invariants
-from linfa.verify import Check, depths, relative, verify, widths
+from linfa.verify import Check, relative, verify, widths
 
 
 @pytest.mark.parametrize("name", named())
@@ -38,17 +38,19 @@ def test_every_rule_passes(name):
     assert certificate.passed, str(certificate)
     readings = {check.reading for check in certificate.checks}
     assert "promoted" in readings or "torch" not in certificate.versions or "not promoted" in certificate.notes[0]
-    core = linfa.verify(named()[name], promoted=False)
-    assert core.passed
-    assert core.checks == tuple(check for check in certificate.checks if check.reading != "promoted")
-    claimed = {check.claim for check in core.checks if check.reading != "law"}
+    claimed = {check.claim for check in certificate.checks if check.reading not in ("law", "promoted")}
     assert {str(claim) for claim in named()[name].claims} == claimed
+
+
+def test_the_promoted_reading_only_adds():
+    core, both = (linfa.verify(linfa.dkp(), promoted=promoted) for promoted in (False, True))
+    assert core.checks == tuple(check for check in both.checks if check.reading != "promoted") != both.checks
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_other_seeds_pass(seed):
     for rule in (linfa.fa(), linfa.ldfa(3, "oja"), linfa.kolen_pollack(0.3)):
-        assert linfa.verify(rule, seed=seed, promoted=False).passed
+        assert linfa.verify(rule, seed=seed, promoted=False, depths=(2, 3)).passed
 
 
 def test_large_ranks_get_large_problems():
@@ -147,7 +149,7 @@ def test_a_sign_error_in_the_delivery_is_seen_in_every_reading():
     wrong = failures(rule, promoted=True)
     assert {"symbolic", "simulated"} <= {check.reading for check in wrong if check.claim == str(FIXED_FEEDBACK)}
     beside = [check for check in wrong if check.claim == "one rule"]  # the torch layers follow the factors
-    assert len(beside) == 2
+    assert len(beside) == 5  # every depth but 1, which has no feedback
     assert all(check.error > 1e-3 for check in beside)
 
 
@@ -173,7 +175,7 @@ def test_a_forgotten_transpose_does_not_fit_the_problems():
     rule = Rule(Layerwise(), Dense(), Transposed(), name="transposed")
     with pytest.raises(Exception, match=r"(?i)shape|mismatch|broadcast|dimension|align"):
         verify(rule, promoted=False)
-    for depth in depths(rule):
+    for depth in (2, 3):
         sizes = widths(rule, depth)
         assert any(sizes[edge.activity] != sizes[edge.source] for edge in rule.route.edges(depth))
 
@@ -201,8 +203,8 @@ def test_what_is_not_a_number_never_passes():
     assert relative(np.array([1.0]), np.array([np.nan])) == np.inf
     rule = claiming(linfa.fa(scale=float("nan")), Homogeneous())
     checks = [check for check in verify(rule, promoted=True).checks if check.reading != "law"]
-    assert len(checks) == 5
-    assert not any(check.passed for check in checks)
+    assert len(checks) == 13
+    assert {check.detail[-1] for check in checks if check.passed} == {"1"}  # without feedback there is none to be wrong
 
 
 def test_relative_is_in_units_of_the_larger_of_one_and_what_is_expected():
@@ -210,14 +212,21 @@ def test_relative_is_in_units_of_the_larger_of_one_and_what_is_expected():
     assert relative(np.array([0.25]), np.array([0.0])) == 0.25
 
 
-@pytest.mark.parametrize("name", named())
-def test_depths_are_the_first_with_feedback(name):
-    rule = named()[name]
-    first, second = depths(rule)
-    assert second == first + 1
-    assert rule.route.edges(first)
-    assert not rule.route.edges(first - 1)
-    assert first == (3 if name.endswith("direct)") else 2)
+@pytest.mark.parametrize("depths", [(), (0, 1)])
+def test_depths_are_at_least_one(depths):
+    with pytest.raises(ValueError, match="at least 1; got"):
+        verify(linfa.fa(), depths=depths)
+
+
+def test_a_claim_that_fails_at_one_depth_alone_fails_there():
+    def quantity(rule, state):
+        """The first weight of five layers."""
+        depth = len(state.weights)
+        return (state.weights[0],) if depth == 5 else ()
+
+    rule = claiming(linfa.fa(), Conserved(quantity, 1))
+    assert failures(rule)
+    assert all(check.passed for check in verify(rule, promoted=False, depths=(1, 2, 3, 4, 6)).checks)
 
 
 @pytest.mark.parametrize(

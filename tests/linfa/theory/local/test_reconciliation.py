@@ -125,7 +125,7 @@ def test_invariants_of_three_modules_at_a_depth_with_layers_inside():
     from linfa.verify import symbolic
 
     rule = linfa.sgr(3)
-    proofs = [check for claim in rule.conserved() for check in symbolic(claim, rule)]
+    proofs = [check for claim in rule.conserved() for check in symbolic(claim, rule, (3, 4))]
     assert all(check.passed for check in proofs)
     equations = linfa.derive(rule, 5)
     for claim in rule.conserved():

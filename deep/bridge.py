@@ -123,7 +123,7 @@ def checks(rule: linfa.Rule, seed: int, depths: Sequence[int]) -> Iterator[Check
                 grads = Run(rule, depth, seed).gradients()
                 worst = 0.0
                 for edge in rule.route.edges(depth) if not rule.decay else ():
-                    s = np.linalg.svd(grads[edge.activity - 1], compute_uv=False)
+                    s = np.linalg.svd(grads[edge.taught], compute_uv=False)
                     if claim.rank < len(s):
                         worst = max(worst, float(s[claim.rank] / s[0]))
                 yield Check(str(claim), "promoted", worst, 1e-12, f"rank of the weight gradients, depth {depth}")

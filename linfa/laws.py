@@ -137,9 +137,10 @@ def horizon(rule) -> float:
     """A share of the usual time for which the flow of a rule surely stays finite.
 
     Factors of a weight move at rates that grow with the weight: under feedback other than the transpose, free factors
-    can leave the finite numbers in finite time.
+    can leave the finite numbers in finite time.  A teaching signal other than the error of the output does not end
+    where that vanishes, and drives weights on.
     """
-    return 1.0 if type(rule.parameterisation) is Full else 0.1
+    return 1.0 if type(rule.parameterisation) is Full and rule.route.error_driven else 0.1
 
 
 def _law(applies=lambda rule: True, claim: bool = False):
@@ -166,8 +167,12 @@ def _unclamped(rule):
 
 
 def _rounding(rule, tolerance):
-    """A tolerance for rounding errors, which a normalisation divides by variances that may be small."""
-    return tolerance if type(rule.activity) is Plain else max(tolerance, 1e-7)
+    """A tolerance for rounding errors: a normalisation divides them by small variances, an orthogonalised step by
+    small singular values of the gradient.
+    """
+    if type(rule.activity) is not Plain:
+        return max(tolerance, 1e-7)
+    return tolerance if rule.geometry.linear else max(tolerance, 1e-9)
 
 
 def _close(a, b, tolerance, what):
@@ -211,9 +216,8 @@ def law_error_rank(problem: Problem):
     rank = min(claim.rank for claim in problem.rule.claims if isinstance(claim, ErrorRank))
     for edge in problem.rule.route.edges(problem.depth):
         for matrices in (observe.errors, observe.gradients):
-            values = np.linalg.svd(
-                matrices(problem.rule, problem.state, problem.task)[edge.activity - 1], compute_uv=False
-            )
+            taught = matrices(problem.rule, problem.state, problem.task)[edge.taught]
+            values = np.linalg.svd(taught, compute_uv=False)
             assert (values[rank:] <= 1e-10 * max(values[0], 1e-300)).all(), f"rank above {rank}: {values}"
 
 

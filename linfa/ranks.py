@@ -66,11 +66,11 @@ def truncate(rule, state: State, ranks) -> State:
     )
     feedback = []
     for edge, stored in zip(rule.route.edges(len(kept)), state.feedback, strict=True):
-        taught = edge.activity - 1
         if isinstance(rule.feedback, SVDStructured):
             Q, P = stored
-            rest = np.arange(state.weights[taught].rank, Q.shape[-1])
-            keep = np.concatenate([kept[taught], np.broadcast_to(rest, (*kept[taught].shape[:-1], len(rest)))], -1)
+            mine = kept[edge.taught]
+            rest = np.arange(state.weights[edge.taught].rank, Q.shape[-1])
+            keep = np.concatenate([mine, np.broadcast_to(rest, (*mine.shape[:-1], len(rest)))], -1)
             stored = _columns(Q, keep), _rows(P, keep)
         feedback.append(stored)
     return State(weights, tuple(feedback))

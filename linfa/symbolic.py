@@ -302,15 +302,15 @@ def _words(x, transposed):
         return _termwise(_words(x.args[0], False), lambda letters: _letter(f"diag({sp.Mul(*letters)})"))
     if isinstance(x, Diagonal) and not transposed:
         return _termwise(_words(x.args[0], False), _diagonal)
-    if isinstance(x, (sp.HadamardProduct, sp.HadamardPower)) and not transposed:
+    if isinstance(x, (sp.HadamardProduct, sp.HadamardPower)) and x.shape[1] == 1 and not transposed:
         columns = x.args if isinstance(x, sp.HadamardProduct) else [x.base] * x.exp
         return _termwise(sp.Mul(*(_words(column, False) for column in columns)), _entrywise)
     if isinstance(x, sp.MatrixSymbol):
         return sp.Symbol(x.name + "^T" * (transposed and x.name not in SYMMETRIC), commutative=False)
     if isinstance(x, sp.Expr) and not isinstance(x, sp.MatrixExpr):
         return x
-    text = f"({sp.transpose(x).doit() if transposed else x})"
-    return sp.Symbol(text, commutative=False)
+    names = [f"({x})", f"({sp.transpose(x).doit()})"]
+    return _letter(min(names) + "^T" * (transposed != (names[1] < names[0])))  # x^T and the transpose of x are one
 
 
 def _letter(name):

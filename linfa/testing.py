@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from linfa.laws import LAWS, Problem, check_rule, laws, random_task
 from linfa.network import Network
-from linfa.rules import Rule, named
+from linfa.rules import Rule, named, space
 from linfa.task import Task
 
 __all__ = [
-    "LAWS", "Problem", "check_rule", "depths", "laws", "networks", "problems", "random_task", "rules", "tasks",
-    "widths",
+    "LAWS", "Problem", "check_rule", "compositions", "depths", "laws", "networks", "problems", "random_task", "rules",
+    "tasks", "widths",
 ]  # fmt: skip
 
 SEEDS = st.integers(0, 2**16)
@@ -57,6 +57,12 @@ def rules(draw, depth: int | None = None, largest: int = 3) -> Rule:
         rank = draw(st.integers(1, largest))
         rule = replace(rule.at_rank(rank), name=rule.name.replace("2", str(rank), 1))
     return rule
+
+
+def compositions() -> st.SearchStrategy[Rule]:
+    """A rule of any parts that go together, most of them in no paper; see `linfa.rules.space`."""
+    cells = st.fixed_dictionaries({kind: st.sampled_from(parts) for kind, parts in space.PARTS.items()})
+    return cells.map(lambda parts: space.compose(**parts).rule).filter(lambda rule: rule is not None)
 
 
 @st.composite

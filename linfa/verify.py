@@ -271,7 +271,7 @@ def _(claim: ErrorRank, rule, seed, depths):
         edges = rule.route.edges(depth)
         errors = observe.errors(rule, state, task)
         for edge in edges:
-            s = np.linalg.svd(errors[edge.activity - 1], compute_uv=False)
+            s = np.linalg.svd(errors[edge.taught], compute_uv=False)
             if claim.rank < len(s):
                 worst = max(worst, float(s[claim.rank] / s[0]))
     yield Check(str(claim), "simulated", worst, 1e-12, f"first singular value beyond the rank, {_listed(depths)}")

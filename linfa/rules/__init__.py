@@ -6,6 +6,7 @@ a gradient stands for (`geometry`) and how hidden activities are normalised (`ac
 
 rule.py       the Rule, put together from its parts      catalogue.py  bp(), fa(), dfa(), ldfa() ... by name
 claims.py     what a rule says of itself                 edge.py       where feedback runs, and what may be read there
+space.py      an example of every part, and what they compose to
 """
 
 from linfa.rules.activity import Activity, Plain, Standardised, Whitened
@@ -55,17 +56,17 @@ from linfa.rules.parameterisation import (
     Penalty,
     Sparsity,
 )
-from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Mirror, Normative, Oja, Plasticity
+from linfa.rules.plasticity import Delta, Fixed, Hebb, KolenPollack, Mirror, Normative, Oja, Plasticity
 from linfa.rules.route import Carrier, Direct, Layerwise, Local, Modulated, Route, Target
 from linfa.rules.rule import CompositionError, Rule
 
 __all__ = [
-    "SVD", "Activity", "Alignment", "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Dense",
-    "Direct", "Edge", "ErrorRank", "Euclidean", "Factored", "Feedback", "Fixed", "FixedSign", "Full", "Geometry",
-    "Hebb", "Homogeneous", "KolenPollack", "LayerRates", "Layerwise", "Local", "LowRank", "Mirror", "Modulated",
-    "Moments", "NewtonSchulz", "Normative", "Oja", "Order", "Orthogonality", "Parameterisation", "Penalty", "Plain",
-    "Plasticity", "Polar", "RandomFactors", "RedrawnSign", "Route", "Rule", "SVDFactors", "SVDStructured", "Sign",
-    "Sparsity", "Standardised", "Target", "Transpose", "UnitSign", "Whitened", "bp", "dfa", "directional_dfa", "dkp",
-    "drtp", "fa", "factored", "kolen_pollack", "ldfa", "local", "muon", "named", "normalised", "pepita", "sgr",
-    "sign_symmetry", "svd_local", "weight_mirror",
+    "SVD", "Activity", "Alignment", "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Delta",
+    "Dense", "Direct", "Edge", "ErrorRank", "Euclidean", "Factored", "Feedback", "Fixed", "FixedSign", "Full",
+    "Geometry", "Hebb", "Homogeneous", "KolenPollack", "LayerRates", "Layerwise", "Local", "LowRank", "Mirror",
+    "Modulated", "Moments", "NewtonSchulz", "Normative", "Oja", "Order", "Orthogonality", "Parameterisation",
+    "Penalty", "Plain", "Plasticity", "Polar", "RandomFactors", "RedrawnSign", "Route", "Rule", "SVDFactors",
+    "SVDStructured", "Sign", "Sparsity", "Standardised", "Target", "Transpose", "UnitSign", "Whitened", "bp", "dfa",
+    "directional_dfa", "dkp", "drtp", "fa", "factored", "kolen_pollack", "ldfa", "local", "muon", "named",
+    "normalised", "pepita", "sgr", "sign_symmetry", "svd_local", "weight_mirror",
 ]  # fmt: skip

@@ -26,6 +26,15 @@ class Edge:
         """Whether the edge spans exactly one layer, so that its forward map is that layer's weight."""
         return self.source == self.activity + 1
 
+    @property
+    def taught(self) -> int:
+        """Index, from 0, of the first weight that learns from what the edge delivers: below its cut, or on the input.
+
+        >>> Edge(activity=2, source=3).taught, Edge(activity=0, source=3).taught
+        (1, 0)
+        """
+        return max(self.activity - 1, 0)
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:

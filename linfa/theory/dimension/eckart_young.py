@@ -8,6 +8,7 @@ import numpy as np
 from linfa.algebra import T, product
 from linfa.network import Network
 from linfa.rules.plasticity import Normative
+from linfa.rules.route import Layerwise
 from linfa.task import Task
 from linfa.theory import assumptions, examples
 from linfa.theory.backprop.saxe import bp_mode
@@ -85,7 +86,7 @@ class EckartYoung(Theory):
 
     @classmethod
     def check_rule(cls, rule):
-        assumptions.plain(rule)
+        assumptions.on_route(rule, Layerwise)
         assumptions.no_decay(rule)
         if type(rule.plasticity) is not Normative:
             raise AssumptionError(f"feedback does not learn by the normative plasticity: {rule.plasticity}")

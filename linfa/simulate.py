@@ -3,6 +3,7 @@
 import numpy as np
 
 from linfa.dynamics import State, redraw, start, stored_weights, velocity
+from linfa.optimizer import Optimizer, Plain
 from linfa.trajectory import Trajectory
 from linfa.tree import leaves, tree_map
 
@@ -152,6 +153,7 @@ def descend(
     seed: int = 0,
     feedback=None,
     record: int = 1,
+    optimizer: Optimizer = Plain(),  # noqa: B008  frozen
 ):
     """Run discrete descent: state <- state + lr * velocity(state), and the rule's retraction if it has one.
 
@@ -167,6 +169,7 @@ def descend(
         seed: of the feedback, of the mini-batches, and of sampled directions.
         feedback: for each edge the matrices to store, instead of drawing them.
         record: keep every so many steps, and the last.
+        optimizer: what a step makes of the velocity; `linfa.optimizer.Adam` is the other.
 
     Returns:
         A `Trajectory` whose times are lr * step.
@@ -188,13 +191,14 @@ def descend(
     state = _check(rule, task, network, feedback, seed)
     draws, redraws, directions = (np.random.default_rng((seed, stream)) for stream in (1, 2, 3))
     population = _like(task.batch, state)
-    kept, times = [state], [0.0]
+    kept, times, memory = [state], [0.0], optimizer.start(state)
     for step in range(1, steps + 1):
         batch = population if batch_size is None else _like(task.sample(batch_size, draws), state)
         if rule.feedback.redrawn:
             state = redraw(rule, state, redraws)
         with np.errstate(over="ignore", invalid="ignore"):
-            state = retract(rule, advance(state, velocity(rule, state, batch, directions), lr))
+            direction, memory = optimizer.step(memory, velocity(rule, state, batch, directions))
+            state = retract(rule, advance(state, direction, lr))
         if not all(bool((abs(w) < 1e150).all()) for w in leaves(state.weights)):
             raise Diverged(f"{rule.name} diverged at step {step} with lr={lr:g}: use a smaller learning rate")
         if step % record == 0 or step == steps:

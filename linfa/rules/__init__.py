@@ -49,6 +49,7 @@ from linfa.rules.geometry import Euclidean, Geometry, LayerRates, NewtonSchulz, 
 from linfa.rules.parameterisation import (
     SVD,
     Alignment,
+    Cosine,
     Factored,
     Full,
     Orthogonality,
@@ -61,12 +62,12 @@ from linfa.rules.route import Carrier, Direct, Layerwise, Local, Modulated, Rout
 from linfa.rules.rule import CompositionError, Rule
 
 __all__ = [
-    "SVD", "Activity", "Alignment", "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Delta",
-    "Dense", "Direct", "Edge", "ErrorRank", "Euclidean", "Factored", "Feedback", "Fixed", "FixedSign", "Full",
-    "Geometry", "Hebb", "Homogeneous", "KolenPollack", "LayerRates", "Layerwise", "Local", "LowRank", "Mirror",
-    "Modulated", "Moments", "NewtonSchulz", "Normative", "Oja", "Order", "Orthogonality", "Parameterisation",
-    "Penalty", "Plain", "Plasticity", "Polar", "RandomFactors", "RedrawnSign", "Route", "Rule", "SVDFactors",
-    "SVDStructured", "Sign", "Sparsity", "Standardised", "Target", "Transpose", "UnitSign", "Whitened", "bp", "dfa",
-    "directional_dfa", "dkp", "drtp", "fa", "factored", "kolen_pollack", "ldfa", "local", "muon", "named",
-    "normalised", "pepita", "sgr", "sign_symmetry", "svd_local", "weight_mirror",
+    "SVD", "Activity", "Alignment", "Carrier", "Claim", "ClosedForm", "CompositionError", "Conserved", "Cosine",
+    "Delta", "Dense", "Direct", "Edge", "ErrorRank", "Euclidean", "Factored", "Feedback", "Fixed", "FixedSign",
+    "Full", "Geometry", "Hebb", "Homogeneous", "KolenPollack", "LayerRates", "Layerwise", "Local", "LowRank",
+    "Mirror", "Modulated", "Moments", "NewtonSchulz", "Normative", "Oja", "Order", "Orthogonality",
+    "Parameterisation", "Penalty", "Plain", "Plasticity", "Polar", "RandomFactors", "RedrawnSign", "Route", "Rule",
+    "SVDFactors", "SVDStructured", "Sign", "Sparsity", "Standardised", "Target", "Transpose", "UnitSign",
+    "Whitened", "bp", "dfa", "directional_dfa", "dkp", "drtp", "fa", "factored", "kolen_pollack", "ldfa", "local",
+    "muon", "named", "normalised", "pepita", "sgr", "sign_symmetry", "svd_local", "weight_mirror",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from linfa.rules.feedback import (
     UnitSign,
 )
 from linfa.rules.geometry import Polar
-from linfa.rules.parameterisation import Alignment, Factored, Orthogonality, Penalty, Sparsity
+from linfa.rules.parameterisation import Alignment, Cosine, Factored, Orthogonality, Penalty, Sparsity
 from linfa.rules.plasticity import Fixed, Hebb, KolenPollack, Mirror, Normative, Oja
 from linfa.rules.route import Direct, Layerwise, Local, Modulated, Target
 from linfa.rules.rule import Rule
@@ -181,6 +181,7 @@ def svd_local(
     rank: int,
     alignment: float = 0.1,
     orthogonality: float = 0.1,
+    cosine: float = 0.0,
     sparsity: float = 0.0,
     subspace: bool = False,
     retraction: Literal["polar", "qr"] | None = None,
@@ -194,6 +195,7 @@ def svd_local(
         rank: r, of the weights and of the feedback; it can fall during training, see `linfa.ranks`.
         alignment: weight of the penalty on the distance of U from the feedback's frame.
         orthogonality: weight of the penalty that keeps U and V orthonormal.
+        cosine: weight of the penalty on the angles between the columns of U and of the feedback's frame.
         sparsity: weight of Hoyer's sparsity of the singular values.
         subspace: align what U and the frame span, instead of column with column.
         retraction: make U and V orthonormal after every step, "polar" or "qr".
@@ -203,6 +205,7 @@ def svd_local(
     """
     terms: list[Penalty] = [Alignment(alignment, subspace)] if alignment else []
     terms += [Orthogonality(orthogonality)] if orthogonality else []
+    terms += [Cosine(cosine)] if cosine else []
     terms += [Sparsity(sparsity)] if sparsity else []
     weights = Factored(rank, tuple(terms), retraction)
     return Rule(Direct(), SVDStructured(rank), parameterisation=weights, name=f"svd-local({rank})")

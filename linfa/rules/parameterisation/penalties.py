@@ -7,7 +7,7 @@ import abc
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-from linfa.algebra import T, norm, sign
+from linfa.algebra import T, diagonal, norm, reciprocal, row_norms, scaled, sign
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,46 @@ class Alignment(Penalty):
         else:
             pull = _times(2 * self.weight / int(stored.rank), U - Q)
         return type(stored)(pull, 0 * s, 0 * V)
+
+
+@final
+@dataclass(frozen=True)
+class Cosine(Penalty):
+    """1 - the mean cosine between the columns of U and their own of the feedback's frame Q: directions, not lengths.
+
+    Nothing is asked of a column that is zero, where it is not defined.
+
+    >>> import numpy as np
+    >>> from linfa.rules import SVD
+    >>> turned = SVD(np.array([[0.0, 2.0], [5.0, 0.0]]), np.ones((2, 1)), np.eye(2))
+    >>> float(Cosine(1.0).value(turned, np.eye(2))), float(Cosine(1.0).value(turned, turned.U / 3))
+    (1.0, 0.0)
+    """
+
+    reads_frame: ClassVar[bool] = True
+    continuous: ClassVar[bool] = False
+    symbolic: ClassVar[bool] = False
+
+    def value(self, stored, frame=None):
+        if frame is None:
+            return 0.0
+        cosines, _, _ = self._parts(stored, frame)
+        return self.weight * (1 - cosines.mean((-1, -2)))
+
+    def gradient(self, stored, frame=None):
+        U, s, V = stored
+        if frame is None:
+            return type(stored)(0 * U, 0 * s, 0 * V)
+        cosines, per_length, Q = self._parts(stored, frame)
+        pull = scaled(scaled(U, per_length) * T(cosines) - Q, per_length)
+        return type(stored)(_times(self.weight / int(stored.rank), pull), 0 * s, 0 * V)
+
+    @staticmethod
+    def _parts(stored, frame):
+        """Cosines and 1 / |u_j| as columns (..., r, 1), and Q with columns of length 1."""
+        Q = _columns(frame, stored.rank)
+        Q, per_length = scaled(Q, reciprocal(row_norms(T(Q)))), reciprocal(row_norms(T(stored.U)))
+        return diagonal(T(stored.U) @ Q) * per_length, per_length, Q
 
 
 @final

@@ -13,6 +13,7 @@ from linfa.rules import (
     SVD,
     Alignment,
     CompositionError,
+    Cosine,
     Dense,
     Direct,
     Factored,
@@ -217,3 +218,19 @@ def test_penalties_are_no_claims_and_no_conservation():
     assert "Order" not in kinds(linfa.svd_local(2, sparsity=0.1))
     assert linfa.svd_local(3).rank == 3
     assert linfa.svd_local(3).at_rank(2) == linfa.svd_local(2)
+
+
+def test_the_cosine_penalty_turns_columns_and_keeps_their_lengths():
+    rule = linfa.svd_local(2, alignment=0.0, orthogonality=0.0, cosine=1.0)
+    state = start(rule, linfa.Network.small((4, 6, 3), 0.7, seed=1), seed=2)
+    still = State(tuple(W._replace(s=0 * W.s) for W in state.weights), state.feedback)  # the loss moves no frame
+    run = linfa.simulate(rule, linfa.Task.teacher(np.zeros((3, 4))), still, 60.0, rtol=1e-11, atol=1e-13)
+    ((Q, _),) = state.feedback
+    first, last = run.at(0).weights[0].U, run.at(-1).weights[0].U
+    lengths = np.linalg.norm(last, axis=0)
+    np.testing.assert_allclose(lengths, np.linalg.norm(first, axis=0), atol=1e-9)  # at right angles to the column
+    assert ((last * Q).sum(0) / lengths > 1 - 1e-6).all()
+    nothing = still.weights[0]._replace(U=0 * first)
+    assert not any(part.any() for part in Cosine(1.0).gradient(nothing, Q))
+    assert Cosine(1.0).value(nothing) == 0.0
+    check_rule(linfa.svd_local(2, cosine=0.3), depths=(2, 3))

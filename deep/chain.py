@@ -44,16 +44,19 @@ def ends(model: nn.Module, sample) -> tuple[str, ...]:
         passed = any(getattr(x, "grad_fn", None) is node for x in inputs)  # its input, returned as it is
         outputs.setdefault(path, []).append(None if passed else node)
 
-    top = _run(model, [path for path, _ in model.named_modules() if path], sample, watch)
+    top, inputs = _run(model, [path for path, _ in model.named_modules() if path], sample, watch)
+    every = _reached(top.grad_fn)
+    last = {node for node in every if any(leaf is x for leaf in _leaves([node]) for x in inputs)}  # read by every stage
     found, seen = {}, set()
     for path, nodes in outputs.items():  # in the order in which they end
-        if len(nodes) > 1 or nodes[0] is None or nodes[0] in seen:
+        if len(nodes) > 1 or nodes[0] not in every or nodes[0] in seen:
             continue
         seen.update(nodes)
         below, above = _reached(nodes[0]), _reached(top.grad_fn, nodes[0])
-        weights = sum(leaf.dim() > 1 for leaf in _parameters(below))
-        if below.isdisjoint(above) and weights and any(leaf.dim() > 1 for leaf in _parameters(above)):
+        weights = _weights(below)
+        if below.isdisjoint(above) and last <= below and weights and _weights(above):
             found[weights] = path  # the last one before the next weights
+            last = set(nodes)
     return tuple(found.values())
 
 
@@ -85,7 +88,7 @@ def divide(model: nn.Module, stages: Sequence[str], cuts: Sequence[int], sample)
         inputs.append(output.detach().requires_grad_())
         return inputs[-1]
 
-    top = _run(model, paths, sample, cut)
+    top, _ = _run(model, paths, sample, cut)
     if len(outputs) < len(paths):
         raise Unsupported(f"{paths[len(outputs)]} did not run on the sample: {_WAY_OUT}")
     parts, taken, names = [], set(), {id(p): name for name, p in model.named_parameters()}
@@ -110,8 +113,10 @@ _WAY_OUT = "name submodules that follow each other, with stages=('layer1', 'laye
 
 
 def _run(model, paths, sample, watch):
-    """The output for a sample in evaluation mode, with all gradients on; ``watch(path, inputs, output)`` sees each call
-    of the submodules, and what it returns replaces their output."""
+    """The output for a sample in evaluation mode with all gradients on, and the inputs that have one.
+
+    ``watch(path, inputs, output)`` sees each call of the submodules; what it returns replaces their output.
+    """
     with contextlib.ExitStack() as stack:
         for module in model.modules():
             stack.callback(setattr, module, "training", module.training)
@@ -126,11 +131,12 @@ def _run(model, paths, sample, watch):
             stack.callback(hook.remove)
         model.eval()
         inputs = sample if isinstance(sample, tuple) else (sample,)
+        inputs = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
         with torch.enable_grad():
-            top = model(*(x.detach().requires_grad_(x.is_floating_point()) for x in inputs))
+            top = model(*inputs)
     if not isinstance(top, torch.Tensor) or top.dim() != 2:
         raise Unsupported(f"local heads predict as the model does, and {type(model).__name__} gives no (N, outputs)")
-    return top
+    return top, [x for x in inputs if x.requires_grad]
 
 
 def _reached(node, stop=None) -> set:
@@ -148,5 +154,6 @@ def _leaves(nodes) -> list:
     return [node.variable for node in nodes if hasattr(node, "variable")]
 
 
-def _parameters(nodes) -> list:
-    return [leaf for leaf in _leaves(nodes) if isinstance(leaf, nn.Parameter)]
+def _weights(nodes) -> int:
+    """How many matrices and kernels are among the parameters."""
+    return sum(isinstance(leaf, nn.Parameter) and leaf.dim() > 1 for leaf in _leaves(nodes))

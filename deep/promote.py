@@ -298,7 +298,7 @@ def _local(model, rule, sample, exact, seed, stages):
         sizes.append((n_h, n_e))
         arrays = rule.feedback.start(_rng(seed, number), np.broadcast_to(0.0, (n_e, n_h)), n_h**-0.5)
         stored = _parameters(rule, arrays, model.get_parameter(part.names[0]).detach())
-        feedback |= zip(split.heads(number), stored.values(), strict=True)
+        feedback |= {head: stored[name] for head, name in zip(split.heads(number), rule.feedback.names, strict=True)}
     rule.feedback.check(sizes)
     model.__class__ = local.localised(type(model))
     model.local = split

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd import Function, grad
-from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from deep import ops
@@ -95,7 +94,8 @@ class Split:
 
     def heads(self, number: int) -> tuple[str, ...]:
         """Names of the parameters of the head on part 1, 2 ..; none on the last."""
-        return tuple(f"feedback_{number}_{name}" for name in self.rule.feedback.names) if number < len(self.parts) else ()
+        names = self.rule.feedback.names if number < len(self.parts) else ()
+        return tuple(f"feedback_{number}_{name}" for name in names)
 
 
 class Example(NamedTuple):
@@ -114,7 +114,7 @@ class LocalModel:
 
     def forward(self, *args, **kwargs):
         if args and isinstance(args[0], Example):
-            return _loss(self, args[0])
+            return _uncompiled(self, args[0]) if torch.compiler.is_compiling() else _loss(self, args[0])
         out = self.plain(*args, **kwargs)
         return Guarded.apply(out) if torch.is_grad_enabled() and out.requires_grad else out
 
@@ -157,7 +157,6 @@ def pooled(h):
     return h.mean(1) if h.dim() == 3 else h.flatten(2).mean(-1)
 
 
-@torch.compiler.disable
 def _loss(model, example):
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     decay = model.local.rule.decay
@@ -166,6 +165,10 @@ def _loss(model, example):
         ops.decayed(p, decay if id(p) in fade or name.startswith("feedback_") else 0.0) for name, p in named.items()
     ]
     return LocalLoss.apply(model, example, torch.is_grad_enabled(), tuple(named), *taught)
+
+
+_uncompiled = torch.compiler.disable(_loss)
+"""For a compiled whole; its modules stay uncompiled, too."""
 
 
 class LocalLoss(Function):
@@ -179,8 +182,9 @@ class LocalLoss(Function):
         return run.value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, factor):
+        if torch.is_grad_enabled():
+            raise RuntimeError("local losses have no second derivative: call backward without create_graph=True")
         taught = (None if g is None else factor.to(g.dtype) * g for g in ctx.saved_tensors)
         return (None, None, None, None, *taught)
 

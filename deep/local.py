@@ -223,15 +223,11 @@ class _Pass:
         for tensor in x if isinstance(x, tuple) else (x,):
             if tensor.requires_grad:
                 raise RuntimeError("the input needs a gradient, and local losses send none there: detach it")
+        for device in {p.device.type for p in self.named.values()}:
+            if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.float16:
+                raise RuntimeError("float16 errors underflow before the loss is scaled: autocast to bfloat16")
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
-            for device in {p.device.type for p in self.named.values()}:
-                if torch.is_autocast_enabled(device):
-                    dtype = torch.get_autocast_dtype(device)
-                    if dtype is torch.float16:
-                        raise RuntimeError("float16 errors of local losses underflow before they are scaled: autocast "
-                                           "to bfloat16")  # fmt: skip
-                    stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))  # its casts outlive graphs
             if self.split.rule.route.lam:  # fused attention has no second derivative
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             for part in self.split.parts[:-1]:

@@ -281,7 +281,7 @@ class _Pass:
             (error,) = grad(value, logits, retain_graph=True)
             error = error.to(head.dtype).mT[None]
         wanted = [self.named[name] for name in names] + [head] * any(learn_head)
-        found = grad(objective, wanted, allow_unused=True) if wanted else ()
+        found = list(grad(objective, wanted, allow_unused=True)) if wanted else []
         if names and all(g is None for g in found[: len(names)]):
             raise RuntimeError(f"no loss reaches the parameters {names[0]} .. of its module (are they sharded?)")
         self.gradients.update(zip(names, found, strict=False))

@@ -103,6 +103,8 @@ def check_rule(rule: Rule) -> None:
         raise Unsupported(f"promotion covers layerwise, direct and local routes so far, not {rule.route!r}")
     if isinstance(rule.route, Local) and rule.feedback.bound is not None:
         raise Unsupported(f"a local head descends its loss, and {rule.feedback!r} clamps its gradient: use clamp=None")
+    if isinstance(rule.route, Local) and not rule.feedback.starts_at_random:
+        raise Unsupported(f"{rule.feedback} starts from a forward weight, and a local head has none")
     if "J" in rule.plasticity.reads and (rule.plasticity.directions or not rule.route.single_layer):
         raise Unsupported(f"promotion shows plasticity the weight of one layer so far, not {rule.plasticity!r}")
 
@@ -289,15 +291,14 @@ def _local(model, rule, sample, exact, seed, stages):
         raise ValueError(f"stages names no module of the model: {', '.join(unknown)}")
     stages = chain.ends(model, sample) if stages is None else tuple(stages)
     cuts = [edge.activity for edge in rule.route.edges(len(stages) + 1)]
-    parts, feedback, sizes = chain.divide(model, stages, cuts, sample), {}, []
-    split, n_e = local.Split(rule, tuple(parts)), parts[-1].shape[-1]
-    for number, part in enumerate(parts[:-1], 1):
-        if not rule.feedback.starts_at_random:
-            raise Unsupported(f"{rule.feedback} starts from a forward weight, and a local head has none")
+    *parts, last = chain.divide(model, stages, cuts, sample)
+    split, n_e, feedback, sizes = local.Split(rule, (*parts, last)), last.shape[-1], {}, []
+    for number, part in enumerate(parts, 1):
         n_h = part.shape[1] if len(part.shape) > 3 else part.shape[-1]
         sizes.append((n_h, n_e))
         arrays = rule.feedback.start(_rng(seed, number), np.broadcast_to(0.0, (n_e, n_h)), n_h**-0.5)
-        stored = _parameters(rule, arrays, model.get_parameter(part.names[0]).detach())
+        like = model.get_parameter(part.names[0]) if part.names else next(model.parameters())
+        stored = _parameters(rule, arrays, like.detach())
         feedback |= {head: stored[name] for head, name in zip(split.heads(number), rule.feedback.names, strict=True)}
     rule.feedback.check(sizes)
     model.__class__ = local.localised(type(model))

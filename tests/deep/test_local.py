@@ -584,6 +584,12 @@ def test_division_is_that_of_the_core():
     assert [part.end for part in net.local.parts] == ["7", None]
 
 
+def test_a_module_without_parameters_has_a_head():
+    net = promoted(linfa.sgr(4, lam=0.1), stages=("2", "6", "7"))
+    assert net.local.parts[2].names == ()
+    assert "feedback_3_B" in filled(net)
+
+
 def test_one_stage_is_backprop():
     net = nn.Sequential(nn.Flatten(), nn.Linear(98, 4)).double()
     plain = copy.deepcopy(net)

@@ -294,7 +294,7 @@ def _local(model, rule, sample, exact, seed, stages):
     *parts, last = chain.divide(model, stages, cuts, sample)
     split, n_e, feedback, sizes = local.Split(rule, (*parts, last)), last.shape[-1], {}, []
     for number, part in enumerate(parts, 1):
-        n_h = part.shape[1] if len(part.shape) > 3 else part.shape[-1]
+        n_h = part.shape[1 if len(part.shape) > 3 else -1]
         sizes.append((n_h, n_e))
         arrays = rule.feedback.start(_rng(seed, number), np.broadcast_to(0.0, (n_e, n_h)), n_h**-0.5)
         like = model.get_parameter(part.names[0]) if part.names else next(model.parameters())

@@ -66,7 +66,5 @@ class Adam(Optimizer):
         count += 1
         first = tree_map(lambda m, v: a * m + (1 - a) * v, first, velocity)
         second = tree_map(lambda m, v: b * m + (1 - b) * v**2, second, velocity)
-        direction = tree_map(
-            lambda m, s: m / (1 - a**count) / ((s / (1 - b**count)) ** 0.5 + self.eps), first, second
-        )
+        direction = tree_map(lambda m, s: m / (1 - a**count) / ((s / (1 - b**count)) ** 0.5 + self.eps), first, second)
         return direction, (count, first, second)

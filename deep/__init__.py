@@ -2,10 +2,12 @@
 
 promote.py   (model, rule) -> the same model with another backward, and back
 layers.py    what a promoted layer becomes        ops.py   the autograd functions
+local.py     local losses, module by module       chain.py  the stages of a model
 models/      a few networks                       data/    readers, batches, augmentation
 train.py     a plain training loop                measure.py  alignment and error rank while training
 """
 
+from deep.local import loss, modules
 from deep.promote import Unsupported, demote, promote
 
-__all__ = ["Unsupported", "demote", "promote"]
+__all__ = ["Unsupported", "demote", "loss", "modules", "promote"]

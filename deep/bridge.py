@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 import linfa
+from deep.local import loss
 from deep.promote import promote
 from linfa.dynamics import State, velocity
 from linfa.laws import relative
-from linfa.rules import Conserved, Direct, ErrorRank, Homogeneous
+from linfa.rules import Conserved, Direct, ErrorRank, Homogeneous, Local
 from linfa.simulate import advance
 from linfa.verify import Check, widths
 
@@ -32,8 +33,10 @@ def read(net: nn.Sequential, rule: linfa.Rule) -> State:
     depth = len(net)
     weights = tuple(layer.weight.detach().numpy().copy() for layer in net)
     feedback = []
-    for edge in rule.route.edges(depth):
-        if isinstance(rule.route, Direct):
+    for number, edge in enumerate(rule.route.edges(depth), 1):
+        if isinstance(rule.route, Local):
+            stored = dict(zip(rule.feedback.names, map(net.get_parameter, net.local.heads(number)), strict=True))
+        elif isinstance(rule.route, Direct):
             source = net[min(edge.source, depth - 1)]
             stored = source.feedback[str(edge.activity)]
         else:
@@ -70,7 +73,7 @@ class Run:
     def gradients(self, factor=1.0):
         """Fill the gradients of ``factor`` times the loss and return those of the weights as numpy arrays."""
         self.net.zero_grad()
-        (factor * quadratic(self.net(self.x), self.y)).backward()
+        (factor * loss(self.net, self.x, self.y, quadratic)).backward()
         return [layer.weight.grad.numpy().copy() for layer in self.net]
 
     def follow(self, steps: int = 20, lr: float = 0.05) -> tuple[float, list[State], list[State]]:

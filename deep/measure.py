@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from deep import local
 from deep.layers import PLAIN
 from deep.promote import demote
 from linfa.observe import effective_rank
@@ -21,7 +22,7 @@ def gradients(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[
         loss: (logits, labels) -> scalar.
     """
     model = _twin(model)
-    loss(model(x), y).backward()
+    local.loss(model, x, y, loss).backward()
     return {path: module.weight.grad for path, module in model.named_modules() if _is_linear_map(module)}
 
 
@@ -73,7 +74,7 @@ def error_ranks(model: nn.Module, x, y, loss: Callable = F.cross_entropy, kind: 
     for path, module in model.named_modules():
         if _is_linear_map(module):
             module.register_forward_hook(watch(path))
-    loss(model(x), y).backward()
+    local.loss(model, x, y, loss).backward()
     paths = [path for path, _ in model.named_modules() if path in errors]  # errors arrive from the last layer first
     return {path: float(kind(_singular_values(errors[path]).cpu().numpy())) for path in paths}
 

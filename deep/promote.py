@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from deep import layers, ops
-from linfa.rules import Direct, Euclidean, Full, Layerwise, Plain, Rule
+from deep import chain, layers, local, ops
+from deep.unsupported import Unsupported
+from linfa.rules import Direct, Euclidean, Full, Layerwise, Local, Plain, Rule
 
 EXACT = (
     nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag, nn.PReLU,
@@ -26,29 +27,36 @@ ADDED = ("feedback", "rule", "spread", "cuts", "path", "first", "is_cut", "edges
 """The attributes that promotion adds to a layer."""
 
 
-class Unsupported(TypeError):
-    """A layer, a model or a rule that cannot be promoted."""
-
-
-def promote(model: nn.Module, rule: Rule, sample=None, exact: Sequence = (), seed: int = 0) -> nn.Module:
+def promote(
+    model: nn.Module, rule: Rule, sample=None, exact: Sequence = (), seed: int = 0, stages: Sequence[str] | None = None
+) -> nn.Module:
     """Give every linear map of a model the backward of a rule.
+
+    Local rules divide the model into modules, runs of stages: a stage is a weight matrix or kernel with what follows
+    it, a residual block, a block of a transformer.  Every module but the last receives a linear head on its output: on
+    the features (N, n), on the mean of tokens (N, T, n), or on the mean over positions of (N, n, ...).  The heads are
+    parameters of the model ("feedback_1_B" for module 1), and `deep.loss` is the loss.
 
     Args:
         model: any module whose linear maps are `nn.Linear` and `nn.Conv2d`; changed in place.
         rule: a `linfa.Rule`.
-        sample: an input of the model (a tuple for several), of any batch size, on the model's device.  Direct rules
-            need it, to learn the order of the layers and the sizes of their inputs; with it, layers whose input needs
-            no error get no feedback.
+        sample: an input of the model (a tuple for several), of any batch size, on the model's device.  Direct and
+            local rules need it, to learn the order of the layers and the sizes of their inputs; with it, layers whose
+            input needs no error get no feedback.
         exact: paths ("blocks.0.fc1", which covers what is below it) or module types to leave on backpropagation.
         seed: of the feedback; each layer draws from a stream of its own.
+        stages: for local rules, paths of the submodules that end a stage, in their order, if not those that are found
+            in the autograd graph of the sample; the last stage ends at the output and need not be named.
 
     Returns:
         The model itself.  ``loss.backward()`` now fills the gradients of the rule, and those of learning feedback.
 
     Raises:
         Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, weights shared
-            between layers, parametrized weights, a model that is promoted already, or a rule that does not fit.
-        ValueError: for a missing sample, an unknown path in ``exact``, or a rank above a width.
+            between layers, parametrized weights, a model that is promoted already, stages that are no chain, or a rule
+            that does not fit.
+        ValueError: for a missing sample, an unknown path in ``exact`` or ``stages``, either of them for a rule that has
+            no use for it, or a rank above a width.
 
     >>> import linfa
     >>> net = promote(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), linfa.ldfa(rank=2))
@@ -56,6 +64,14 @@ def promote(model: nn.Module, rule: Rule, sample=None, exact: Sequence = (), see
     ['0.bias', '0.feedback.P', '0.feedback.Q', '0.weight', '2.bias', '2.feedback.P', '2.feedback.Q', '2.weight']
     """
     check_rule(rule)
+    for path, module in model.named_modules():
+        if isinstance(module, local.LocalModel):
+            name = module.local.rule.name
+            raise Unsupported(f"{path or 'the model'} is promoted already ({name}): demote the model first")
+    if isinstance(rule.route, Local):
+        return _local(model, rule, sample, exact, seed, stages)
+    if stages is not None:
+        raise ValueError(f"stages divide a model for rules with local losses, and {rule.name} has one loss for all")
     targets = _targets(model, exact)
     calls = None if sample is None else _trace(model, targets, sample)
     if isinstance(rule.route, Direct):
@@ -83,8 +99,12 @@ def check_rule(rule: Rule) -> None:
             "in torch a normalisation is a layer of the model, with its exact derivative in every rule: put "
             f"nn.BatchNorm after the hidden layers and promote the rule without {rule.activity!r}"
         )
-    if type(rule.route) not in (Layerwise, Direct):
-        raise Unsupported(f"promotion covers layerwise and direct routes so far, not {rule.route!r}")
+    if type(rule.route) not in (Layerwise, Direct, Local):
+        raise Unsupported(f"promotion covers layerwise, direct and local routes so far, not {rule.route!r}")
+    if isinstance(rule.route, Local) and rule.feedback.bound is not None:
+        raise Unsupported(f"a local head descends its loss, and {rule.feedback!r} clamps its gradient: use clamp=None")
+    if isinstance(rule.route, Local) and not rule.feedback.starts_at_random:
+        raise Unsupported(f"{rule.feedback} starts from a forward weight, and a local head has none")
     if "J" in rule.plasticity.reads and (rule.plasticity.directions or not rule.route.single_layer):
         raise Unsupported(f"promotion shows plasticity the weight of one layer so far, not {rule.plasticity!r}")
 
@@ -97,7 +117,9 @@ def demote(model: nn.Module) -> nn.Module:
     >>> type(net[0]) is nn.Linear, sorted(net.state_dict())
     (True, ['0.bias', '0.weight', '2.bias', '2.weight'])
     """
-    for module in model.modules():
+    for module in list(model.modules()):
+        if isinstance(module, local.LocalModel):
+            local.restore(module)
         if type(module) in layers.PLAIN:
             module.__class__ = layers.PLAIN[type(module)]
             for name in ADDED:
@@ -253,3 +275,34 @@ def _direct(rule, targets, calls, seed):
             attributes["feedback"] = feedback
         plan.append((targets[path], DIRECT[type(targets[path])], attributes))
     return plan
+
+
+def _local(model, rule, sample, exact, seed, stages):
+    if sample is None:
+        raise ValueError(f"{rule.name} has local losses: pass sample=<an input of the model> to divide it into modules")
+    if exact:
+        raise ValueError(f"exact has no use: {rule.name} backpropagates inside of modules")
+    known = dict(model.named_modules())
+    for path, module in known.items():
+        if type(module) in layers.PLAIN:
+            raise Unsupported(f"{path} is promoted already ({module.rule.name}): demote the model first")
+    unknown = [path for path in stages or () if path not in known]
+    if unknown:
+        raise ValueError(f"stages names no module of the model: {', '.join(unknown)}")
+    stages = chain.ends(model, sample) if stages is None else tuple(stages)
+    cuts = [edge.activity for edge in rule.route.edges(len(stages) + 1)]
+    *parts, last = chain.divide(model, stages, cuts, sample)
+    split, n_e, feedback, sizes = local.Split(rule, (*parts, last)), last.shape[-1], {}, []
+    for number, part in enumerate(parts, 1):
+        n_h = part.shape[1 if len(part.shape) > 3 else -1]
+        sizes.append((n_h, n_e))
+        arrays = rule.feedback.start(_rng(seed, number), np.broadcast_to(0.0, (n_e, n_h)), n_h**-0.5)
+        like = model.get_parameter(part.names[0]) if part.names else next(model.parameters())
+        stored = _parameters(rule, arrays, like.detach())
+        feedback |= {head: stored[name] for head, name in zip(split.heads(number), rule.feedback.names, strict=True)}
+    rule.feedback.check(sizes)
+    model.__class__ = local.localised(type(model))
+    model.local = split
+    for name, parameter in feedback.items():
+        model.register_parameter(name, parameter)
+    return model

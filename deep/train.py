@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import linfa
+from deep import local
 from deep.data import Images, batches
 from linfa.verify import Certificate
 
@@ -64,7 +65,7 @@ def train(
         seed: of the order of the data, the augmentation and torch's own generator.
         scheduler: a torch learning-rate scheduler, stepped after each epoch.
         augment: (images uint8 or float, generator) -> images.
-        loss: (logits, labels) -> scalar mean.
+        loss: (logits, labels) -> scalar mean, the criterion of `deep.loss`.
         monitor: (model, epoch) -> more columns for the log, plain numbers or text.
         certificate: of the rule; by default `linfa.verify` makes one.
         unverified: train although the certificate does not pass.
@@ -151,13 +152,18 @@ def _epoch(model, images, optimizer, batch_size, seed, augment, loss):
     model.train()
     total, right, seen = torch.zeros((), device=images.x.device), 0, 0
     for x, y in batches(images, batch_size, generator, augment):
-        logits = model(x)
-        value = loss(logits, y)
+        last = []
+
+        def watched(logits, y, last=last):
+            last[:] = logits.detach(), loss(logits, y)
+            return last[1]
+
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        local.loss(model, x, y, watched).backward()
         optimizer.step()
+        logits, value = last  # of the model's own output, whatever else has a loss
         total += value.detach() * len(y)
-        right += (logits.detach().argmax(1) == y).sum()
+        right += (logits.argmax(1) == y).sum()
         seen += len(y)
     return {"train_loss": float(total) / seen, "train_accuracy": int(right) / seen}
 

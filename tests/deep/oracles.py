@@ -110,3 +110,41 @@ def multi_root_gradients(net, x, loss, feedback, source, source_is_input):
         grads.append(torch.einsum("ne,he->nh", rows, B).reshape(live[path].shape))
     torch.autograd.backward(roots, grads)
     return {name: p.grad for name, p in net.named_parameters()}
+
+
+def local_gradients(modules, heads, x, y, losses, lam):
+    """Fill the gradients of modules that learn locally, from the losses of single samples; returns those of the heads.
+
+    Args:
+        modules: callables in a row.
+        heads: C (outputs, features) of each but the last.
+        x, y: a batch.
+        losses: (logits, y) -> loss of each sample (N,).
+        lam: weight of the reconciliation.
+
+    Returns:
+        The gradients of the heads, and g_1 .. g_K and h_1 .. h_K for single samples, where h_1 is None.
+    """
+    below, made, g, h = None, [], [], []
+    for number, module in enumerate(modules):
+        x = x.detach().requires_grad_(number > 0)
+        out = module(x)
+        logits, C = out, None
+        if number < len(heads):
+            C = heads[number].detach().clone().requires_grad_()
+            features = out
+            while features.dim() > 2:  # tokens are in front of the features, positions behind
+                features = features.mean(1) if out.dim() == 3 else features.mean(-1)
+            logits = torch.einsum("ef,nf->ne", C, features)
+        each = losses(logits, y)
+        objective = each.mean()
+        h.append(torch.autograd.grad(each.sum(), x, create_graph=True)[0] if number else None)
+        if number:
+            objective = objective + lam * ((h[-1] - below) ** 2).flatten(1).sum(1).mean()
+        (below,) = torch.autograd.grad(each.sum(), out, retain_graph=True)
+        g.append(below)
+        objective.backward()
+        if C is not None:
+            made.append(C.grad)
+        x = out
+    return made, g, [None if each is None else each.detach() for each in h]

@@ -8,9 +8,11 @@ from linfa.dynamics import State
 from linfa.rules import (
     Dense,
     Direct,
+    Fixed,
     Hebb,
     KolenPollack,
     Layerwise,
+    Local,
     Oja,
     RandomFactors,
     Rule,
@@ -24,6 +26,9 @@ OWN = {
     "dkp": Rule(Direct(), Dense(), KolenPollack(), name="dkp"),
     "low-rank dfa, oja": Rule(Direct(), RandomFactors(2), Oja(), decay=0.05, name="low-rank dfa, oja"),
     "hebb from random": Rule(Layerwise(), RandomFactors(3), Hebb(), decay=0.02, name="hebb from random"),
+    "local, decay, a head of rank 2": Rule(Local(2, 0.3), RandomFactors(2), KolenPollack(), decay=0.1, name="low rank"),
+    "local, fixed heads": Rule(Local(3, 0.2), Dense(), Fixed(), name="local, fixed heads"),
+    "local, oja": Rule(Local(None, 0.2), RandomFactors(2), Oja(), decay=0.02, name="local, oja"),
     "bp with decay": Rule(Layerwise(), Transpose(), decay=0.1, name="bp with decay"),
 }
 RULES = promotable() | OWN
@@ -55,7 +60,7 @@ def test_layer_by_layer_rules_differ():
     """The equality would be empty if every rule had the same gradients."""
     seen = {}
     for name, rule in RULES.items():
-        seen[name] = Run(rule, 4, seed=1).gradients()[0]
+        seen[name] = np.concatenate([g.ravel() for g in Run(rule, 4, seed=1).gradients()])
     same = {
         (a, b) for a in seen for b in seen
         if a < b and seen[a].shape == seen[b].shape and np.allclose(seen[a], seen[b], rtol=1e-6)

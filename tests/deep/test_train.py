@@ -58,7 +58,7 @@ def same(a, b):
         assert torch.equal(x, y), n
 
 
-RULES = [linfa.bp(), linfa.ldfa(2), linfa.dfa(), linfa.sign_symmetry("brSF"), linfa.kolen_pollack(0.01)]
+RULES = [linfa.bp(), linfa.ldfa(2), linfa.dfa(), linfa.sign_symmetry("brSF"), linfa.kolen_pollack(0.01), linfa.sgr(2)]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)

@@ -22,7 +22,7 @@ from linfa.rules.space import PARTS, SIGNAL, Cell, space
 HERE = Path(__file__).parent
 BASES = {
     "fa": linfa.fa(), "kolen-pollack": linfa.kolen_pollack(), "bp": linfa.bp(), "ldfa(2, oja)": linfa.ldfa(2, "oja"),
-    "broadcast, SVD-structured": linfa.rules.Rule(linfa.dfa().route, SVDStructured(2)), "sgr": linfa.sgr(),
+    "broadcast, SVD-structured": linfa.rules.Rule(linfa.dfa().route, SVDStructured(2)), "local": linfa.local(),
 }  # fmt: skip
 """The rules whose step is varied."""
 

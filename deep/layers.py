@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deep import ops
+from deep import forward_mode, ops
 
 
 class Promoted:
@@ -80,8 +80,14 @@ class Cut(Promoted):
     ``cuts`` is one dictionary that all layers of a promoted model share during a single forward: every cut layer puts
     its live input there and the source layer takes them all out again.  ``first`` is the layer that runs first,
     ``is_cut`` whether the layer's input carries a teaching signal, and the source has ``edges`` (module path -> key in
-    ``feedback``).
+    ``feedback``).  Where the plasticity reads the edges' forward maps and the model trains, every cut sends a random
+    direction along, see `deep.forward_mode`.
     """
+
+    @property
+    def probes(self):
+        """Whether random directions start here, or are read here."""
+        return self.training and "J" in self.rule.plasticity.reads
 
     def linear_map(self, x):
         """The map itself, left to autograd but for the rule's decay."""
@@ -98,8 +104,8 @@ class Cut(Promoted):
                     f"{self.path} ran twice in one forward pass: a direct rule needs a layer of its own for every cut; "
                     f"name it in exact=('{self.path}',) to leave it on backpropagation"
                 )
-            self.cuts[self.path] = x
-            x = ops.detach(x)
+            live, probe, x = forward_mode.perturb(x) if self.probes else (x, None, ops.detach(x))
+            self.cuts[self.path] = live, probe
         if not self.edges:
             return self.linear_map(x)
         if self.source_is_input:
@@ -116,17 +122,22 @@ class Cut(Promoted):
                 "use_reentrant=False)"
             )
         lead = signal.dim() - 1 if isinstance(self, nn.Linear) else 1
-        activities, matrices = [], []
+        activities, probes, matrices = [], [], []
         for path, key in self.edges.items():
-            x = self.cuts.pop(path)
+            x, probe = self.cuts.pop(path)
             if x.shape[:lead] != signal.shape[:lead]:
                 raise RuntimeError(
                     f"the input of {path} has shape {tuple(x.shape)}, but the error at {self.path} comes for samples "
                     f"{tuple(signal.shape[:lead])}"
                 )
             activities.append(x)
+            probes.append(probe)
             matrices.extend(stored(self.rule, self.feedback[key]))
-        return ops.apply(ops.FanOut, signal, self.rule, lead, len(activities), *activities, *matrices)
+        maps = [None] * len(probes)
+        if self.probes:
+            signal, d = forward_mode.arrived(signal, [probe for probe in probes if probe])
+            maps = [probe and ops.mean_product(d, probe.v, lead) for probe in probes]
+        return ops.apply(ops.FanOut, signal, self.rule, lead, len(activities), *activities, *maps, *matrices)
 
 
 class CutLinear(Cut, nn.Linear):

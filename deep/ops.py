@@ -76,13 +76,13 @@ class Covariance:
         return Covariance(self.error, self.crossed, self.mean, scale)
 
 
-def feedback_gradients(rule, stored, G, error, weight, crossed=(None, None)):
+def feedback_gradients(rule, stored, G, error, J, crossed=(None, None)):
     """Minus the velocity of each stored matrix; None for one that does not learn.
 
     Args:
         G: E[error activity^T], (n_e, n_h), or None if the plasticity does not read it.
         error, crossed: as `Covariance` takes them.
-        weight: (n_e, n_h), or None on an edge over several layers.
+        J: the forward map as it is shown, (n_e, n_h), or None if the plasticity does not read it.
     """
     reads, C = rule.plasticity.reads, None
     if "C" in reads:
@@ -92,9 +92,32 @@ def feedback_gradients(rule, stored, G, error, weight, crossed=(None, None)):
     moments = Moments(
         G=G if "G" in reads else None,
         C=C,
-        J=weight if "J" in reads else None,
+        J=J if "J" in reads else None,
     )
     return tuple(None if v is None else -v for v in rule.plasticity.velocity(stored, moments))
+
+
+def shown(plasticity, weight):
+    """A weight (..., n_e, n_h) as a plasticity sees it: itself, or the mean of (W xi) xi^T over its random directions.
+
+    That of a convolution shows itself as the matrix that it is, xi a patch.
+    """
+    if plasticity.directions is None:
+        return weight
+    size = (*weight.shape[:-2], weight.shape[-1], plasticity.directions)
+    xi = torch.randn(size, dtype=weight.dtype, device=weight.device)
+    return (weight @ xi) @ xi.mT / plasticity.directions
+
+
+def as_rows(x, lead):
+    """A tensor as a matrix whose rows are the samples that its ``lead`` first axes number."""
+    return x.reshape(x.shape[:lead].numel(), -1)
+
+
+def mean_product(d, v, lead):
+    """Mean over samples of d v^T, (n_e, n_h)."""
+    d, v = as_rows(d, lead), as_rows(v, lead)
+    return d.mT @ v / len(d)
 
 
 class LinearMap(Function):
@@ -119,7 +142,7 @@ class LinearMap(Function):
         if need_weight or (any(need_stored) and "G" in rule.plasticity.reads):
             G = rows.mT @ x.reshape(-1, x.shape[-1])  # (n_out, n_in)
         if any(need_stored):
-            grads = feedback_gradients(rule, stored, G, rows.mT[None], weight)
+            grads = feedback_gradients(rule, stored, G, rows.mT[None], shown(rule.plasticity, weight))
         return (
             deliver(rule, stored, weight, rows).reshape(x.shape) if need_x else None,
             G if need_weight else None,
@@ -195,7 +218,7 @@ class ConvMap(Function):
         grads = (None,) * len(stored)
         if any(need_stored):
             G = None if dW is None else matricise(dW, groups)
-            grads = feedback_gradients(rule, stored, G, columns, matrix, crossed)
+            grads = feedback_gradients(rule, stored, G, columns, shown(rule.plasticity, matrix), crossed)
         return (dx, dW if need_weight else None, db, None, None, *grads)
 
 
@@ -253,7 +276,8 @@ class FanOut(Function):
         rule: a rule of the direct route.
         lead: number of leading axes that number the samples.
         cuts: K.
-        tensors: the K cut activities (*lead, n_h...), then what each of their edges stores.
+        tensors: the K cut activities (*lead, n_h...), as many forward maps of the edges (n_e, n_h), None for one that
+            this pass does not show, then what each edge stores.
     """
 
     @staticmethod
@@ -266,26 +290,28 @@ class FanOut(Function):
         activities = tensors[: ctx.cuts]
         ctx.shapes = [(a.shape, a.dtype) for a in activities]
         keep = "G" in ctx.rule.plasticity.reads
-        ctx.save_for_backward(*(activities if keep else ()), *tensors[ctx.cuts :])
+        ctx.save_for_backward(*(activities if keep else ctx.cuts * (None,)), *tensors[ctx.cuts :])
 
     @staticmethod
     def backward(ctx, error):
-        saved, rule, cuts = ctx.saved_tensors, ctx.rule, ctx.cuts
-        keep = "G" in rule.plasticity.reads
-        activities, stored = (saved[:cuts], saved[cuts:]) if keep else ((None,) * cuts, saved)
+        saved, rule, cuts, reads = ctx.saved_tensors, ctx.rule, ctx.cuts, ctx.rule.plasticity.reads
+        activities, maps, stored = saved[:cuts], saved[cuts : 2 * cuts], saved[2 * cuts :]
         width = len(stored) // cuts
-        rows = error.flatten(ctx.lead).reshape(-1, error.shape[ctx.lead :].numel())
+        rows = as_rows(error, ctx.lead)
         delivered, grads = [], []
         for cut, (shape, dtype) in enumerate(ctx.shapes):
             mine = tuple(B.to(rows.dtype) for B in stored[cut * width : (cut + 1) * width])
             wanted = ctx.needs_input_grad[4 + cut]
             delivered.append(deliver(rule, mine, None, rows).reshape(shape).to(dtype) if wanted else None)
-            learns = any(ctx.needs_input_grad[4 + cuts + cut * width :][:width])
-            G = None
-            if keep and learns:
-                G = rows.mT @ activities[cut].reshape(rows.shape[0], -1).to(rows.dtype)
-            grads.extend(feedback_gradients(rule, mine, G, rows.mT[None], None) if learns else (None,) * width)
-        return (error, None, None, None, *delivered, *grads)
+            learns = any(ctx.needs_input_grad[4 + 2 * cuts + cut * width :][:width])
+            G, J = None, maps[cut]
+            if learns and "G" in reads:
+                G = rows.mT @ as_rows(activities[cut], ctx.lead).to(rows.dtype)
+            if J is not None:
+                J = J.to(rows.dtype)
+            learns = learns and (J is not None or "J" not in reads)  # evaluation mode shows no map
+            grads.extend(feedback_gradients(rule, mine, G, rows.mT[None], J) if learns else (None,) * width)
+        return (error, None, None, None, *delivered, *(None,) * cuts, *grads)
 
 
 class FanOutForward(FanOut):

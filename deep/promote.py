@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.utils import parametrize
 
-from deep import chain, layers, local, ops
+from deep import chain, forward_mode, layers, local, ops
 from deep.unsupported import Unsupported
 from linfa.rules import Direct, Euclidean, Full, Layerwise, Local, Plain, Rule
 
@@ -74,10 +75,12 @@ def promote(
         raise ValueError(f"stages divide a model for rules with local losses, and {rule.name} has one loss for all")
     targets = _targets(model, exact)
     calls = None if sample is None else _trace(model, targets, sample)
+    forward = False
     if isinstance(rule.route, Direct):
         if calls is None:
             raise ValueError(f"{rule.name} is a direct rule: pass sample=<an input of the model> to size its feedback")
         plan = _direct(rule, targets, calls, seed)
+        forward = "J" in rule.plasticity.reads and _follows(model, plan, sample)
     else:
         plan = _layerwise(rule, targets, calls, seed)
     for module, kind, attributes in plan:  # nothing is changed before everything is known to fit
@@ -87,6 +90,8 @@ def promote(
                 module.register_buffer(name, value)
             else:
                 setattr(module, name, value)
+    if forward:
+        model.__class__ = forward_mode.along(type(model))
     return model
 
 
@@ -105,8 +110,12 @@ def check_rule(rule: Rule) -> None:
         raise Unsupported(f"a local head descends its loss, and {rule.feedback!r} clamps its gradient: use clamp=None")
     if isinstance(rule.route, Local) and not rule.feedback.starts_at_random:
         raise Unsupported(f"{rule.feedback} starts from a forward weight, and a local head has none")
-    if "J" in rule.plasticity.reads and (rule.plasticity.directions or not rule.route.single_layer):
-        raise Unsupported(f"promotion shows plasticity the weight of one layer so far, not {rule.plasticity!r}")
+    if "J" in rule.plasticity.reads and not rule.route.single_layer and rule.plasticity.directions != 1:
+        raise Unsupported(
+            f"{rule.name} cannot be promoted with {rule.plasticity!r}: edges of {rule.route!r} span several layers, whose "
+            "map a promoted net shows to random directions alone, one for each sample of the batch: use directions=1, "
+            "as in linfa.directional_dfa(directions=1)"
+        )
 
 
 def demote(model: nn.Module) -> nn.Module:
@@ -120,6 +129,8 @@ def demote(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         if isinstance(module, local.LocalModel):
             local.restore(module)
+        if isinstance(module, forward_mode.ForwardMode):
+            module.__class__ = module.plain
         if type(module) in layers.PLAIN:
             module.__class__ = layers.PLAIN[type(module)]
             for name in ADDED:
@@ -197,6 +208,36 @@ def _trace(model, targets, sample) -> dict[str, tuple]:
     if idle:
         raise Unsupported(f"{', '.join(idle)} did not run on the sample: name them in exact=(...)")
     return calls
+
+
+def _follows(model, plan, sample) -> bool:
+    """Whether there are cuts; True only after forward mode has followed the model from all of them."""
+    cuts = {attributes["path"]: module for module, _, attributes in plan if attributes["is_cut"]}
+    last = None
+
+    def watch(path):
+        def perturb(module, inputs):
+            nonlocal last
+            last = path
+            x, _ = forward_ad.unpack_dual(inputs[0])
+            return forward_ad.make_dual(x, torch.zeros_like(x)), *inputs[1:]
+
+        return perturb
+
+    handles = [module.register_forward_pre_hook(watch(path)) for path, module in cuts.items()]
+    try:
+        with torch.no_grad(), forward_ad.dual_level():
+            model(*sample) if isinstance(sample, tuple) else model(sample)
+    except RuntimeError as reason:
+        raise Unsupported(
+            f"forward mode does not follow the model from the input of {last} on ({str(reason).splitlines()[0]}): use "
+            "operations that it knows; for attention that is the math backend, torch.nn.attention.sdpa_kernel("
+            "SDPBackend.MATH) around both promote and training"
+        ) from reason
+    finally:
+        for handle in handles:
+            handle.remove()
+    return bool(cuts)
 
 
 def _rng(seed, number):

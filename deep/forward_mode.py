@@ -1,0 +1,107 @@
+"""Forward-mode tangents that run along in the training forward: what random directions at the cuts become on the way.
+
+The input has tangent 0, and at every cut a fresh v_l ~ N(0, I) for each sample joins the tangent that arrives there.
+What comes out at the source of the error, d = sum_l J_l v_l, shows every edge its forward map: E[d v_l^T] = J_l.  One
+forward-mode pass and no second forward (directional feedback alignment, Bacho & Chu, arXiv 2212.07282, read in the
+authors' released code).  All tangents are gone when the model's forward returns; until the backward only the estimates
+J^_l = mean over samples of d v_l^T are kept.  In evaluation mode and without gradients nothing of this happens.
+
+What J^ estimates (ours).  The mean runs over samples, and over tokens where the error has them: it is that of dy_i/dh_i,
+each sample's output by its own activity.  Batch normalisation in training mode lets an output depend on the whole batch.
+Its forward mode is exact; J^ sees the share that a sample has in its own statistics, and what the sample does to the
+outputs of others is noise of mean zero there.  Backpropagation collects that part, no broadcast of e_i does.  The same
+holds for tokens that attend to each other.
+
+The gradient of the feedback is that of rate/2 |B - J^|^2, whatever the loss is: accumulated over k batches it is k
+times the mean one, and a loss scaler divides it.  Give feedback a parameter group of its own.
+"""
+
+import functools
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+
+
+class ForwardMode:
+    """Mixed into the class of a promoted model: while it trains, a level of forward mode is open in its forward."""
+
+    def forward(self, *args, **kwargs):
+        if self.training and torch.is_grad_enabled():
+            return _with_tangents(self, args, kwargs)
+        return super().forward(*args, **kwargs)
+
+    def __reduce_ex__(self, protocol):  # pickle does not find by name a class that is made here
+        return _blank, (self.plain,), self.__getstate__()
+
+
+@torch.compiler.disable(reason="torch.compile does not trace forward-mode AD: this pass runs without, or not fullgraph")
+def _with_tangents(model, args, kwargs):
+    with forward_ad.dual_level():
+        return super(ForwardMode, model).forward(*args, **kwargs)
+
+
+@functools.cache
+def along(plain: type) -> type:
+    """The class of a model whose training forward carries tangents.
+
+    >>> model = along(nn.Sequential)(nn.Flatten())
+    >>> model, isinstance(model, nn.Sequential)
+    (Sequential(
+      (0): Flatten(start_dim=1, end_dim=-1)
+    ), True)
+    """
+    return type(plain.__name__, (ForwardMode, plain), {"plain": plain, "__module__": plain.__module__})
+
+
+def _blank(plain):
+    kind = along(plain)
+    return kind.__new__(kind)
+
+
+class Probe(NamedTuple):
+    """A direction that was added at a cut.
+
+    Args:
+        v: the direction, of the shape of the activity.
+        mark: a tensor that has a tangent as long as the pass of this direction goes on.
+    """
+
+    v: torch.Tensor
+    mark: torch.Tensor
+
+
+def perturb(x) -> tuple[torch.Tensor, Probe, torch.Tensor]:
+    """Split an activity at a cut: live and without tangent; the direction drawn; cut off, its tangent one v richer.
+
+    Raises:
+        RuntimeError: where no forward mode is on.
+    """
+    x, arriving = forward_ad.unpack_dual(x)
+    v = torch.randn_like(x)
+    tangent = v if arriving is None else arriving.detach() + v
+    try:
+        onward = forward_ad.make_dual(x.detach(), tangent)
+    except RuntimeError as reason:
+        raise RuntimeError(
+            "a directional rule needs forward mode from the first cut to the error, and it is off: in training call the "
+            "promoted model itself, not its parts (or open torch.autograd.forward_ad.dual_level() around all of them); "
+            "activation checkpointing, which runs parts again in the backward, does not go with this rule"
+        ) from reason
+    return x, Probe(v, onward), onward
+
+
+def arrived(signal, probes) -> tuple[torch.Tensor, torch.Tensor]:
+    """The signal without its tangent, and that tangent, what the directions of one pass have become.
+
+    Raises:
+        RuntimeError: if a direction belongs to a pass that is over.
+    """
+    signal, d = forward_ad.unpack_dual(signal)
+    if any(forward_ad.unpack_dual(probe.mark).tangent is None for probe in probes):
+        raise RuntimeError(
+            "a direction comes from a forward pass that is over: in training call the promoted model itself, not its "
+            "parts (or open torch.autograd.forward_ad.dual_level() around all of them)"
+        )
+    return signal, torch.zeros_like(signal) if d is None else d.detach()

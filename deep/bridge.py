@@ -3,6 +3,7 @@
 Used by `linfa.verify` for the promoted reading of a rule, and by the tests at every depth.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -50,6 +51,32 @@ def quadratic(prediction, target):
     return 0.5 * ((prediction - target) ** 2).sum(-1).mean()
 
 
+class Replay(list):
+    """Directions drawn in torch, as the source of random numbers of `linfa.dynamics.velocity`."""
+
+    def standard_normal(self, shape):
+        v = self.pop(0).numpy()
+        if v.shape != shape:
+            raise ValueError(f"the core asks for directions {shape}, the promoted net drew {v.shape}")
+        return v
+
+
+def replay(rule: linfa.Rule, net: nn.Sequential, samples: int) -> Replay:
+    """The directions that a promoted net of Linear layers is about to draw, in the order of the core's edges.
+
+    Broadcast edges draw one for each sample as the forward reaches their cuts, layerwise edges a number of their own in
+    the backward.
+    """
+    widths = [net[edge.activity].in_features for edge in rule.route.edges(len(net))]
+    state = torch.get_rng_state()
+    if isinstance(rule.route, Direct):
+        drawn = [torch.randn(samples, n, dtype=torch.float64).T for n in widths]
+    else:
+        drawn = [torch.randn(n, rule.plasticity.directions, dtype=torch.float64) for n in reversed(widths)][::-1]
+    torch.set_rng_state(state)
+    return Replay(drawn)
+
+
 class Run:
     """A promoted net of Linear layers and the core's descent, side by side on the same data.
 
@@ -78,14 +105,19 @@ class Run:
 
     def follow(self, steps: int = 20, lr: float = 0.05) -> tuple[float, list[State], list[State]]:
         """Step both; returns the largest relative difference and the states of the promoted net and of the core."""
+        rule, rng = self.rule, None
+        if rule.plasticity.directions and isinstance(rule.route, Direct):  # one for each sample
+            rule = dataclasses.replace(rule, plasticity=dataclasses.replace(rule.plasticity, directions=len(self.x)))
         optimizer = torch.optim.SGD([p for p in self.net.parameters() if p.requires_grad], lr=lr)
         state = read(self.net, self.rule)
         promoted, core, worst = [state], [state], 0.0
         for _ in range(steps):
+            if rule.plasticity.directions:  # drawn by the torch net, and replayed to the core
+                rng = replay(self.rule, self.net, len(self.x))
             self.gradients()
             if self.rule.feedback.redrawn:  # each draws its own numbers; the torch net's are taken
                 state = State(state.weights, read(self.net, self.rule).feedback)
-            state = advance(state, velocity(self.rule, state, self.task.batch), lr)
+            state = advance(state, velocity(rule, state, self.task.batch, rng), lr)
             optimizer.step()
             promoted.append(read(self.net, self.rule))
             core.append(state)

@@ -91,7 +91,7 @@ class Run:
         sizes = widths(rule, depth)
         n, *hidden, m = sizes
         sizes = (n, *(np.array(hidden, int) + rng.integers(0, 3, depth - 1)), m)  # no two layers need be alike
-        self.rule, self.depth = rule, depth
+        self.rule, self.depth, self.seed = rule, depth, seed
         self.task = linfa.Task.from_data(rng.standard_normal((6 * n, n)) + 0.3, rng.standard_normal((6 * n, m)))
         self.x, self.y = torch.as_tensor(self.task.inputs), torch.as_tensor(self.task.targets)
         self.net = linear_net(linfa.Network.small(sizes, 0.7, seed).weights)
@@ -103,8 +103,10 @@ class Run:
         (factor * loss(self.net, self.x, self.y, quadratic)).backward()
         return [layer.weight.grad.numpy().copy() for layer in self.net]
 
+    @torch.random.fork_rng(devices=())
     def follow(self, steps: int = 20, lr: float = 0.05) -> tuple[float, list[State], list[State]]:
         """Step both; returns the largest relative difference and the states of the promoted net and of the core."""
+        torch.manual_seed(self.seed)
         rule, rng = self.rule, None
         if rule.plasticity.directions and isinstance(rule.route, Direct):  # one for each sample
             rule = dataclasses.replace(rule, plasticity=dataclasses.replace(rule.plasticity, directions=len(self.x)))

@@ -124,9 +124,14 @@ def directional_dfa(rate: float = 1.0, directions: int | None = None, rank: int 
     dB_l = rate (J_l^T - B_l) with J_l = W_L .. W_(l+1), from B_l = 0.  A step of descent with learning rate eta is
     B <- (1 - a) B + a J^T with a = eta * rate, and J sampled; a = 1 is the forward gradient, one step late.
 
+    In a promoted net J^ is the mean over a batch of one direction for each sample, and the feedback's gradient is
+    rate (B - J^).  Both forms of the authors' code are this gradient under another optimiser: SGD with learning rate a
+    is the moving average of momentum 1 - a (theirs is 0.999 to 0.9999), and Adam with learning rate 1e-4 their other
+    one.  Give the feedback a parameter group of its own, without weight decay, which would pull it to zero.
+
     Args:
         rate: 1 / tau.
-        directions: samples of a step of descent; None for their expectation.
+        directions: samples of a step of descent, None for their expectation; 1 to promote: one for each sample.
         rank: of the feedback Q P, in which Q follows J^T P^T and P is fixed (ours); None for full feedback.
 
     >>> directional_dfa(rate=2.0)

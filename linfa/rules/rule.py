@@ -143,7 +143,7 @@ class Rule:
         from linfa import theory  # which knows the rules
 
         plain = type(self.activity) is Plain
-        parts = self.feedback, self.geometry, self.activity, self.parameterisation
+        parts = self.feedback, self.plasticity, self.geometry, self.activity, self.parameterisation
         claims: list[Claim] = [Order()] if all(part.continuous for part in parts) else []
         if self.feedback.bound is None:
             if self.route.error_driven:

@@ -18,6 +18,11 @@ class Plasticity(abc.ABC):
     factors: ClassVar[tuple[int, ...]] = (1, 2)
     """Numbers of stored factors that it knows how to move."""
 
+    @property
+    def continuous(self) -> bool:
+        """Whether nothing is sampled, so that descent converges to the flow at first order."""
+        return self.directions is None
+
     @abc.abstractmethod
     def velocity(self, stored: tuple, moments: Moments) -> tuple:
         """d/dt of every stored matrix; None for one that stays as it is."""

@@ -21,7 +21,8 @@ class Mirror(Plasticity):
         gain: rate at which the forward map is taken in.
         leak: rate at which feedback is forgotten; it ends at gain / leak J^T.
         directions: how many directions a step of descent samples; None, the default, takes their expectation, as the
-            flow always does.  Edges into the same cut share a pass, so that each carries the noise of the others.
+            flow always does.  Edges into the same cut share a pass, so that each carries the noise of the others.  A
+            promoted net draws them in each backward for every layer, and on a broadcast one for each sample.
     """
 
     gain: float = 1.0

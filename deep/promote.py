@@ -4,6 +4,7 @@ The model is changed in place and returned: same forward, same parameter objects
 beside the weights, as parameters of the layers.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -226,7 +227,8 @@ def _follows(model, plan, sample) -> bool:
 
     handles = [module.register_forward_pre_hook(watch(path)) for path, module in cuts.items()]
     try:
-        with torch.no_grad(), forward_ad.dual_level():
+        with torch.no_grad(), warnings.catch_warnings(), forward_ad.dual_level():
+            warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)  # torch's, as forward mode loads
             model(*sample) if isinstance(sample, tuple) else model(sample)
     except RuntimeError as reason:
         raise Unsupported(

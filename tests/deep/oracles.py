@@ -148,3 +148,25 @@ def local_gradients(modules, heads, x, y, losses, lam):
             made.append(C.grad)
         x = out
     return made, g, [None if each is None else each.detach() for each in h]
+
+
+def arrival(net, x, paths, source, source_is_input):
+    """The function (path -> displacement of that layer's input) -> signal at the source, of a plain net on a batch."""
+
+    def run(displaced):
+        read = []
+        handles = [
+            net.get_submodule(path).register_forward_pre_hook(lambda m, inputs, path=path: inputs[0] + displaced[path])
+            for path in paths
+        ]
+        target = net.get_submodule(source)
+        if source_is_input:
+            handles.append(target.register_forward_pre_hook(lambda m, inputs: read.append(inputs[0])))
+        else:
+            handles.append(target.register_forward_hook(lambda m, inputs, output: read.append(output)))
+        net(x)
+        for handle in handles:
+            handle.remove()
+        return read[0]
+
+    return run

@@ -228,7 +228,9 @@ def _follows(model, plan, sample) -> bool:
     handles = [module.register_forward_pre_hook(watch(path)) for path, module in cuts.items()]
     try:
         with torch.no_grad(), warnings.catch_warnings(), forward_ad.dual_level():
-            warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)  # torch's, as forward mode loads
+            warnings.filterwarnings(
+                "ignore", ".*torch.jit.script", DeprecationWarning
+            )  # torch's, as forward mode loads
             model(*sample) if isinstance(sample, tuple) else model(sample)
     except RuntimeError as reason:
         raise Unsupported(

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import deep
 import linfa
-from deep import forward_mode, layers
+from deep import layers
 from deep.bridge import Replay, Run, fits
 from deep.models import ViT
 from linfa.rules import Dense, Direct, Layerwise, Mirror, Normative, RandomFactors, Rule
@@ -229,7 +229,6 @@ def test_the_weight_mirror_sees_kernels_and_weights_through_its_directions():
         W = layer.weight.detach().flatten(1)
         groups = getattr(layer, "groups", 1)
         W = W.reshape(groups, len(W) // groups, -1)
-        xi = torch.randn(W.shape if groups == 1 else W.shape, dtype=W.dtype)[..., :0]
         xi = torch.randn((groups, W.shape[-1], 3) if groups > 1 else (W.shape[-1], 3), dtype=W.dtype)
         xi = xi.reshape(groups, W.shape[-1], 3)
         seen = torch.einsum("gij,gjk,glk->gli", W, xi, xi) / 3
@@ -321,21 +320,20 @@ def test_parts_in_evaluation_are_not_probed():
     assert set(feedback_of(model)) - set(backward(model)) == {"6.feedback.2.B"}
 
 
-def test_after_the_forward_no_tangent_and_no_direction_is_alive(monkeypatch):
+def test_after_the_forward_no_tangent_is_alive(monkeypatch):
     """Between forward and backward one estimate (n_e, n_h) is kept for each cut, beside what feedback stores."""
-    drawn, split = [], forward_mode.perturb
+    drawn, make_dual = [], forward_ad.make_dual
 
-    def perturb(x):
-        out = split(x)
-        drawn.extend(weakref.ref(t) for t in (out[1].v, out[1].mark, forward_ad.unpack_dual(out[2]).tangent))
-        return out
+    def watched(x, tangent):
+        drawn.append(weakref.ref(tangent))
+        return make_dual(x, tangent)
 
-    monkeypatch.setattr(forward_mode, "perturb", perturb)
+    monkeypatch.setattr(forward_ad, "make_dual", watched)
     model = promoted()
     out = model(X)
+    assert len(drawn) == 6  # three at promotion
     assert forward_ad.unpack_dual(out).tangent is None
     assert no_level_is_open()
-    assert len(drawn) == 9
     assert not any(ref() is not None for ref in drawn)
     kept = [tuple(t.shape) for t in out.grad_fn.saved_tensors if t is not None]
     assert kept == [(3, 8), (3, 7), (3, 6), (8, 3), (7, 3), (6, 3)]
@@ -362,7 +360,7 @@ def test_parts_of_a_model_need_a_level_around_them():
     with pytest.raises(RuntimeError, match=r"call the promoted model itself, not its parts .*dual_level"):
         model[2](model[1](model[0](X)))
     h = model[:3](X)  # a slice opens a level of its own
-    with pytest.raises(RuntimeError, match="a pass that is over"):
+    with pytest.raises(RuntimeError, match="a forward pass that is over"):
         model[3:](h)
     torch.manual_seed(5)
     whole = backward(model)
@@ -446,7 +444,7 @@ def test_bf16_autocast(rule):
     F.cross_entropy(out.float(), y).backward()
     for n, p in model.named_parameters():
         assert p.grad.dtype == torch.float32
-        if exact[n].norm() > 1e-5:
+        if exact[n].norm() > 1e-3:
             limit = 0.15 if n not in feedback_of(model) else 0.5  # other numbers are drawn in another dtype
             assert (p.grad - exact[n]).norm() < limit * exact[n].norm(), n
 
@@ -496,6 +494,7 @@ class Checkpointed(nn.Module):
         return self.layers[self.end :](h)
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # a reentrant pass without gradients
 def test_checkpointing_works_below_the_cuts_and_raises_above():
     backward(deep.promote(Checkpointed(0, 2, False), DDFA, sample=X))
     with pytest.raises(RuntimeError, match="activation checkpointing"):

@@ -6,21 +6,23 @@ forward-mode pass and no second forward (directional feedback alignment, Bacho &
 authors' released code).  All tangents are gone when the model's forward returns; until the backward only the estimates
 J^_l = mean over samples of d v_l^T are kept.  In evaluation mode and without gradients nothing of this happens.
 
-What J^ estimates (ours).  The mean runs over samples, and over tokens where the error has them: it is that of dy_i/dh_i,
-each sample's output by its own activity.  Batch normalisation in training mode lets an output depend on the whole batch.
-Its forward mode is exact; J^ sees the share that a sample has in its own statistics, and what the sample does to the
-outputs of others is noise of mean zero there.  Backpropagation collects that part, no broadcast of e_i does.  The same
-holds for tokens that attend to each other.
+What J^ estimates (ours): the mean of dy_i/dh_i, of each sample's output by its own activity, and so of each token's
+where the error has tokens.  Batch normalisation in training mode lets an output depend on the whole batch.  Its forward
+mode is exact; J^ sees the share that a sample has in its own statistics, and what it does to the outputs of others is
+noise of mean zero.  Backpropagation collects that part, which no broadcast of e_i does.  The same holds for attention.
 
-The gradient of the feedback is that of rate/2 |B - J^|^2, whatever the loss is: accumulated over k batches it is k
-times the mean one, and a loss scaler divides it.  Give feedback a parameter group of its own.
+The gradient of the feedback is that of rate/2 |B - J^|^2, whatever the loss is: accumulated over k batches it is k times
+the mean one, and a loss scaler divides it.  Give feedback a parameter group of its own.
+
+While the forward runs, tangents take as much memory as the activities that are kept, and what autograd records of them.
+torch.compile runs a training forward without compiling it.  Activation checkpointing raises above the first cut, for the
+backward runs its parts again, without tangents.
 """
 
 import functools
 from typing import NamedTuple
 
 import torch
-from torch import nn
 from torch.autograd import forward_ad
 
 
@@ -46,6 +48,7 @@ def _with_tangents(model, args, kwargs):
 def along(plain: type) -> type:
     """The class of a model whose training forward carries tangents.
 
+    >>> from torch import nn
     >>> model = along(nn.Sequential)(nn.Flatten())
     >>> model, isinstance(model, nn.Sequential)
     (Sequential(
@@ -85,8 +88,8 @@ def perturb(x) -> tuple[torch.Tensor, Probe, torch.Tensor]:
         onward = forward_ad.make_dual(x.detach(), tangent)
     except RuntimeError as reason:
         raise RuntimeError(
-            "a directional rule needs forward mode from the first cut to the error, and it is off: in training call the "
-            "promoted model itself, not its parts (or open torch.autograd.forward_ad.dual_level() around all of them); "
+            "a directional rule needs forward mode from the first cut to the error, and it is off: in training call "
+            "the promoted model itself, not its parts (or open torch.autograd.forward_ad.dual_level() around them all); "
             "activation checkpointing, which runs parts again in the backward, does not go with this rule"
         ) from reason
     return x, Probe(v, onward), onward
@@ -102,6 +105,6 @@ def arrived(signal, probes) -> tuple[torch.Tensor, torch.Tensor]:
     if any(forward_ad.unpack_dual(probe.mark).tangent is None for probe in probes):
         raise RuntimeError(
             "a direction comes from a forward pass that is over: in training call the promoted model itself, not its "
-            "parts (or open torch.autograd.forward_ad.dual_level() around all of them)"
+            "parts (or open torch.autograd.forward_ad.dual_level() around them all)"
         )
     return signal, torch.zeros_like(signal) if d is None else d.detach()

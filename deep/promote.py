@@ -113,9 +113,9 @@ def check_rule(rule: Rule) -> None:
         raise Unsupported(f"{rule.feedback} starts from a forward weight, and a local head has none")
     if "J" in rule.plasticity.reads and not rule.route.single_layer and rule.plasticity.directions != 1:
         raise Unsupported(
-            f"{rule.name} cannot be promoted with {rule.plasticity!r}: edges of {rule.route!r} span several layers, whose "
-            "map a promoted net shows to random directions alone, one for each sample of the batch: use directions=1, "
-            "as in linfa.directional_dfa(directions=1)"
+            f"{rule.name} cannot be promoted with {rule.plasticity!r}: edges of {rule.route!r} span several layers, "
+            "whose map a promoted net shows to random directions alone, one for each sample of the batch: use "
+            "directions=1, as in linfa.directional_dfa(directions=1)"
         )
 
 
@@ -228,9 +228,7 @@ def _follows(model, plan, sample) -> bool:
     handles = [module.register_forward_pre_hook(watch(path)) for path, module in cuts.items()]
     try:
         with torch.no_grad(), warnings.catch_warnings(), forward_ad.dual_level():
-            warnings.filterwarnings(
-                "ignore", ".*torch.jit.script", DeprecationWarning
-            )  # torch's, as forward mode loads
+            warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)  # torch's own, as this loads
             model(*sample) if isinstance(sample, tuple) else model(sample)
     except RuntimeError as reason:
         raise Unsupported(

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import warnings
 import weakref
 
 import numpy as np
@@ -146,13 +145,14 @@ def test_gradients_equal_a_functional_jvp_along_the_same_directions(kind, name):
 
     live = {}
     for path in stored:
-        plain.get_submodule(path).register_forward_pre_hook(lambda m, inputs, path=path: live.update({path: inputs[0]}))
+        layer = plain.get_submodule(path)
+        layer.register_forward_pre_hook(lambda m, inputs, path=path: live.update({path: inputs[0]}))
     plain(x)
     shapes = {path: h.shape for path, h in live.items() if path in stored}
     torch.manual_seed(7)
     v = {path: torch.randn(shape, dtype=torch.float64) for path, shape in shapes.items()}
     zero = {path: torch.zeros_like(direction) for path, direction in v.items()}
-    y, d = torch.func.jvp(arrival(plain, x, v, source, at_input), (zero,), (v,))
+    _, d = torch.func.jvp(arrival(plain, x, v, source, at_input), (zero,), (v,))
     lead = 2 if kind == "tokens" else 1
     d = d.detach().flatten(0, lead - 1)
     assert len(stored) == {"mlp": 3, "cnn": 3, "tokens": 3}[kind] - at_input
@@ -193,7 +193,8 @@ def test_the_estimate_has_the_mean_of_the_jacobians(kind):
             seen[path].append((matrices["B"] - matrices["B"].grad).detach().T)  # (n_e, n_h)
     live = {}
     for path in stored:
-        plain.get_submodule(path).register_forward_pre_hook(lambda m, inputs, path=path: live.update({path: inputs[0]}))
+        layer = plain.get_submodule(path)
+        layer.register_forward_pre_hook(lambda m, inputs, path=path: live.update({path: inputs[0]}))
     plain(x)
     zero = {path: torch.zeros_like(live[path]) for path in stored}
     jacobians = torch.func.jacrev(arrival(plain, x, zero, source, False))(zero)
@@ -501,7 +502,7 @@ def test_checkpointing_works_below_the_cuts_and_raises_above():
         backward(deep.promote(Checkpointed(2, 4, False), DDFA, sample=X))
     with pytest.raises(RuntimeError, match="different number of tensors"):
         backward(deep.promote(Checkpointed(3, 4, False), DDFA, sample=X))
-    with pytest.raises(deep.Unsupported, match="forward mode does not follow the model from the input of layers.2"):
+    with pytest.raises(deep.Unsupported, match=r"forward mode does not follow the model from the input of layers\.2"):
         deep.promote(Checkpointed(3, 4, True), DDFA, sample=X)
 
 
@@ -521,8 +522,12 @@ def test_what_forward_mode_does_not_follow_is_refused_before_anything_is_changed
     assert set(feedback_of(model)) <= set(got)
 
 
-@pytest.mark.parametrize("rule", [linfa.directional_dfa(), linfa.directional_dfa(directions=4),
-                                  Rule(Direct(), RandomFactors(2), Normative(), name="normative")], ids=str)  # fmt: skip
+MAPS_OVER_SEVERAL_LAYERS = [
+    linfa.directional_dfa(), linfa.directional_dfa(directions=4), Rule(Direct(), RandomFactors(2), Normative()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", MAPS_OVER_SEVERAL_LAYERS, ids=str)
 def test_maps_over_several_layers_are_shown_to_one_direction_a_sample(rule):
     with pytest.raises(deep.Unsupported, match=r"use directions=1, as in linfa.directional_dfa\(directions=1\)"):
         deep.promote(net(), rule, sample=X)

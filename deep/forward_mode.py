@@ -11,12 +11,12 @@ where the error has tokens.  Batch normalisation in training mode lets an output
 mode is exact; J^ sees the share that a sample has in its own statistics, and what it does to the outputs of others is
 noise of mean zero.  Backpropagation collects that part, which no broadcast of e_i does.  The same holds for attention.
 
-The gradient of the feedback is that of rate/2 |B - J^|^2, whatever the loss is: accumulated over k batches it is k times
-the mean one, and a loss scaler divides it.  Give feedback a parameter group of its own.
+The gradient of the feedback is that of rate/2 |B - J^|^2, whatever the loss is: accumulated over k batches it is k
+times the mean one, and a loss scaler divides it.  Give feedback a parameter group of its own.
 
-While the forward runs, tangents take as much memory as the activities that are kept, and what autograd records of them.
-torch.compile runs a training forward without compiling it.  Activation checkpointing raises above the first cut, for the
-backward runs its parts again, without tangents.
+While the forward runs, tangents and what autograd records of them take more memory than the activities themselves.
+torch.compile runs a training forward without compiling it.  Activation checkpointing raises above the first cut, for
+the backward runs its parts again, without tangents.
 """
 
 import functools
@@ -89,8 +89,8 @@ def perturb(x) -> tuple[torch.Tensor, Probe, torch.Tensor]:
     except RuntimeError as reason:
         raise RuntimeError(
             "a directional rule needs forward mode from the first cut to the error, and it is off: in training call "
-            "the promoted model itself, not its parts (or open torch.autograd.forward_ad.dual_level() around them all); "
-            "activation checkpointing, which runs parts again in the backward, does not go with this rule"
+            "the promoted model itself, not its parts (or open torch.autograd.forward_ad.dual_level() around them "
+            "all); activation checkpointing, which runs parts again in the backward, does not go with this rule"
         ) from reason
     return x, Probe(v, onward), onward
 

@@ -136,7 +136,8 @@ class Cut(Promoted):
         maps = [None] * len(probes)
         if self.probes:
             signal, d = forward_mode.arrived(signal, [probe for probe in probes if probe])
-            maps = [probe and ops.mean_product(d, probe.v, lead) for probe in probes]
+            sizes = [len(self.feedback[key][self.rule.feedback.names[0]]) for key in self.edges.values()]
+            maps = [p and ops.mean_product(d, p.v, lead, units) for p, units in zip(probes, sizes, strict=True)]
         return ops.apply(ops.FanOut, signal, self.rule, lead, len(activities), *activities, *maps, *matrices)
 
 

@@ -109,14 +109,27 @@ def shown(plasticity, weight):
     return (weight @ xi) @ xi.mT / plasticity.directions
 
 
-def as_rows(x, lead):
-    """A tensor as a matrix whose rows are the samples that its ``lead`` first axes number."""
-    return x.reshape(x.shape[:lead].numel(), -1)
+def as_rows(x, lead, units=None):
+    """A tensor as a matrix (N, units) whose rows are the samples that its ``lead`` first axes number.
+
+    With fewer units than the sample has entries they are its channels, in the mean over positions.
+    """
+    rows = x.reshape(x.shape[:lead].numel(), -1)
+    if units is None or units == rows.shape[1]:
+        return rows
+    return rows.reshape(len(rows), units, -1).mean(-1)
 
 
-def mean_product(d, v, lead):
-    """Mean over samples of d v^T, (n_e, n_h)."""
-    d, v = as_rows(d, lead), as_rows(v, lead)
+def from_rows(rows, shape, lead):
+    """Rows (N, units) in the shape of a tensor; channels are repeated at every position."""
+    if rows.numel() < shape.numel():
+        rows = rows.reshape(*shape[: lead + 1], *(1 for _ in shape[lead + 1 :])).expand(shape)
+    return rows.reshape(shape)
+
+
+def mean_product(d, v, lead, units):
+    """Mean over samples of d v^T, (n_e, units)."""
+    d, v = as_rows(d, lead), as_rows(v, lead, units)
     return d.mT @ v / len(d)
 
 
@@ -277,7 +290,7 @@ class FanOut(Function):
         lead: number of leading axes that number the samples.
         cuts: K.
         tensors: the K cut activities (*lead, n_h...), as many forward maps of the edges (n_e, n_h), None for one that
-            this pass does not show, then what each edge stores.
+            this pass does not show, then what each edge stores, with units or channels for its n_h.
     """
 
     @staticmethod
@@ -302,11 +315,11 @@ class FanOut(Function):
         for cut, (shape, dtype) in enumerate(ctx.shapes):
             mine = tuple(B.to(rows.dtype) for B in stored[cut * width : (cut + 1) * width])
             wanted = ctx.needs_input_grad[4 + cut]
-            delivered.append(deliver(rule, mine, None, rows).reshape(shape).to(dtype) if wanted else None)
+            delivered.append(from_rows(deliver(rule, mine, None, rows), shape, ctx.lead).to(dtype) if wanted else None)
             learns = any(ctx.needs_input_grad[4 + 2 * cuts + cut * width :][:width])
             G, J = None, maps[cut]
             if learns and "G" in reads:
-                G = rows.mT @ as_rows(activities[cut], ctx.lead).to(rows.dtype)
+                G = rows.mT @ as_rows(activities[cut], ctx.lead, len(mine[0])).to(rows.dtype)
             if J is not None:
                 J = J.to(rows.dtype)
             learns = learns and (J is not None or "J" not in reads)  # evaluation mode shows no map

@@ -30,7 +30,13 @@ ADDED = ("feedback", "rule", "spread", "cuts", "path", "first", "is_cut", "edges
 
 
 def promote(
-    model: nn.Module, rule: Rule, sample=None, exact: Sequence = (), seed: int = 0, stages: Sequence[str] | None = None
+    model: nn.Module,
+    rule: Rule,
+    sample=None,
+    exact: Sequence = (),
+    seed: int = 0,
+    stages: Sequence[str] | None = None,
+    shared: bool = False,
 ) -> nn.Module:
     """Give every linear map of a model the backward of a rule.
 
@@ -49,6 +55,9 @@ def promote(
         seed: of the feedback; each layer draws from a stream of its own.
         stages: for local rules, paths of the submodules that end a stage, in their order, if not those that are found
             in the autograd graph of the sample; the last stage ends at the output and need not be named.
+        shared: for a direct rule, whether all positions at the input of a convolution share their feedback: a matrix
+            for channels in place of one for units, which saves memory (ours).  Plasticity sees the mean over positions
+            of an activity and of a Jacobian.
 
     Returns:
         The model itself.  ``loss.backward()`` now fills the gradients of the rule, and those of learning feedback.
@@ -57,8 +66,8 @@ def promote(
         Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, weights shared
             between layers, parametrized weights, a model that is promoted already, stages that are no chain, or a rule
             that does not fit.
-        ValueError: for a missing sample, an unknown path in ``exact`` or ``stages``, either of them for a rule that has
-            no use for it, or a rank above a width.
+        ValueError: for a missing sample, an unknown path in ``exact`` or ``stages``, an argument that the rule has no
+            use for, or a rank above a width.
 
     >>> import linfa
     >>> net = promote(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), linfa.ldfa(rank=2))
@@ -70,6 +79,8 @@ def promote(
         if isinstance(module, local.LocalModel):
             name = module.local.rule.name
             raise Unsupported(f"{path or 'the model'} is promoted already ({name}): demote the model first")
+    if shared and not isinstance(rule.route, Direct):
+        raise ValueError(f"shared=True is for feedback that is broadcast, and that of {rule.name} is not")
     if isinstance(rule.route, Local):
         return _local(model, rule, sample, exact, seed, stages)
     if stages is not None:
@@ -80,7 +91,7 @@ def promote(
     if isinstance(rule.route, Direct):
         if calls is None:
             raise ValueError(f"{rule.name} is a direct rule: pass sample=<an input of the model> to size its feedback")
-        plan = _direct(rule, targets, calls, seed)
+        plan = _direct(rule, targets, calls, seed, shared)
         forward = "J" in rule.plasticity.reads and _follows(model, plan, sample)
     else:
         plan = _layerwise(rule, targets, calls, seed)
@@ -278,7 +289,7 @@ def _layerwise(rule, targets, calls, seed):
     return plan
 
 
-def _direct(rule, targets, calls, seed):
+def _direct(rule, targets, calls, seed, shared):
     order = list(calls)
     top = rule.route.exact_top
     if top >= len(order):
@@ -298,7 +309,7 @@ def _direct(rule, targets, calls, seed):
         shape, needs_error = calls[path]
         if path not in reach or not needs_error:
             continue
-        n_h = int(np.prod(shape[lead:]))
+        n_h = shape[1] if shared and isinstance(targets[path], nn.Conv2d) else int(np.prod(shape[lead:]))
         # A direct edge spans several layers and activations: it has a shape, and no single map to start from.
         if not rule.feedback.starts_at_random:
             raise Unsupported(f"{rule.feedback} starts from a forward weight, and a direct edge has none")

@@ -14,6 +14,7 @@ import json
 import platform
 import statistics
 import time
+import weakref
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,8 @@ RULES = {
     "ldfa r=10 normative": linfa.ldfa(10, "normative"),
     "ldfa r=32 oja": linfa.ldfa(32, "oja"),
     "dfa": linfa.dfa(),
+    "directional dfa": linfa.directional_dfa(directions=1),
+    "weight mirror": linfa.weight_mirror(directions=1),
 }
 
 
@@ -67,17 +70,23 @@ class Arm:
     def live(self):
         """Bytes that the graph of one forward pass keeps alive, parameters left out."""
         own = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
-        kept = {}
+        saved = weakref.WeakSet()  # a forward may save what it has forgotten when it ends
 
         def pack(tensor):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            saved.add(entry := Saved(tensor))
+            return entry
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            F.cross_entropy(self.model(self.x), self.y)
-        return sum(kept.values())
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda entry: entry.tensor):
+            loss = F.cross_entropy(self.model(self.x), self.y)
+        storages = [entry.tensor.untyped_storage() for entry in saved if loss.requires_grad]
+        return sum({s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in own}.values())
+
+
+class Saved:
+    """A tensor that a graph keeps for its backward."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
 
 
 def quartiles(ratios):

@@ -178,7 +178,7 @@ def test_gradients_equal_a_functional_jvp_along_the_same_directions(kind, name):
 
 @pytest.mark.parametrize("kind", NETS)
 def test_the_estimate_has_the_mean_of_the_jacobians(kind):
-    """Within three standard errors of 800 batches, against reverse-mode Jacobians of each sample's (token's) own output.
+    """Within three standard errors of 400 batches, against reverse-mode Jacobians of each sample's own output.
 
     In the MLP with batch normalisation, and with tokens that attend, the other blocks of the Jacobian do not vanish.
     """
@@ -186,7 +186,7 @@ def test_the_estimate_has_the_mean_of_the_jacobians(kind):
     lead = 2 if kind == "tokens" else 1
     torch.manual_seed(1)
     seen = {path: [] for path in stored}
-    for _ in range(800):
+    for _ in range(400):
         net.zero_grad()
         loss(net(x)).backward()
         for path, matrices in stored.items():
@@ -236,6 +236,59 @@ def test_the_weight_mirror_sees_kernels_and_weights_through_its_directions():
         B = layer.feedback["B"]
         expected = 0.5 * B.detach() - seen.reshape(B.shape)
         torch.testing.assert_close(B.grad, expected, rtol=1e-10, atol=1e-12)
+
+
+SHARED = {"directional": DDFA, "rank 2": linfa.directional_dfa(directions=1, rank=2), "dkp": linfa.dkp(0.1)}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_positions_share_feedback(name):
+    """Gradients are those of the matrix repeated over positions; J^ and G are means over positions."""
+    rule, torch_seed = SHARED[name], 7
+    torch.manual_seed(0)
+    plain, x, y = Cnn().double(), torch.randn(5, 2, 8, 8, dtype=torch.float64), torch.arange(5) % 3
+    model = deep.promote(copy.deepcopy(plain), rule, sample=x, shared=True)
+    stored = {path: model.head.feedback[path] for path in ("b", "c", "head")}
+    first = rule.feedback.names[0]
+    assert [len(stored[path][first]) for path in stored] == [4, 4, 12]
+    with torch.no_grad():
+        for matrix in feedback_of(model).values():
+            matrix.normal_()
+    torch.manual_seed(torch_seed)
+    F.cross_entropy(model(x), y).backward()
+    live, B = {}, {}
+    for path, matrices in stored.items():
+        layer = plain.get_submodule(path)
+        layer.register_forward_pre_hook(lambda m, inputs, path=path: live.update({path: inputs[0].detach()}))
+        B[path] = matrices["Q"].detach() @ matrices["P"].detach() if "Q" in matrices else matrices["B"].detach()
+    out = plain(x).detach().requires_grad_()
+    F.cross_entropy(out, y).backward()
+    shapes = {path: live[path].shape for path in stored}
+    seen = {path: live[path] for path in stored}
+    d = out.grad * len(x)
+    if name != "dkp":
+        torch.manual_seed(torch_seed)
+        seen = {path: torch.randn(shape, dtype=torch.float64) for path, shape in shapes.items()}
+        zero = {path: torch.zeros(shape, dtype=torch.float64) for path, shape in shapes.items()}
+        _, d = torch.func.jvp(arrival(plain, x, seen, "head", False), (zero,), (seen,))
+        d = d.detach()
+    for path, matrices in stored.items():
+        h = seen[path].mean((2, 3)) if path != "head" else seen[path]
+        mean = torch.einsum("nh,ne->he", h, d) / len(x)
+        mean = mean @ matrices["P"].detach().T if "P" in matrices else mean
+        leaking = 0.1 * B[path] + mean if name == "dkp" else matrices[first].detach() - mean
+        torch.testing.assert_close(matrices[first].grad, leaking, rtol=1e-10, atol=1e-12)
+    full = {path: M.repeat_interleave(shapes[path][1:].numel() // len(M), 0) for path, M in B.items()}
+    grads = multi_root_gradients(plain, x, lambda out: F.cross_entropy(out, y), full, "head", False)
+    for path, p in model.named_parameters():
+        if ".feedback." not in path:
+            expected = grads[path] + (rule.decay * p.detach() if path.endswith("weight") else 0)
+            torch.testing.assert_close(p.grad, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_positions_share_feedback_of_direct_rules_alone():
+    with pytest.raises(ValueError, match="that of fa is not"):
+        deep.promote(net(), linfa.fa(), sample=X, shared=True)
 
 
 def net(norm=False):

@@ -125,9 +125,9 @@ def directional_dfa(rate: float = 1.0, directions: int | None = None, rank: int 
     B <- (1 - a) B + a J^T with a = eta * rate, and J sampled; a = 1 is the forward gradient, one step late.
 
     In a promoted net J^ is the mean over a batch of one direction for each sample, and the feedback's gradient is
-    rate (B - J^).  Both forms of the authors' code are this gradient under another optimiser: SGD with learning rate a
-    is the moving average of momentum 1 - a (theirs is 0.999 to 0.9999), and Adam with learning rate 1e-4 their other
-    one.  Give the feedback a parameter group of its own, without weight decay, which would pull it to zero.
+    rate (B - J^).  Both forms of the authors' code are this gradient under another optimiser: SGD with learning rate
+    a / rate is the moving average of momentum 1 - a (theirs is 0.999 to 0.9999), and Adam with learning rate 1e-4 their
+    other one.  Give the feedback a parameter group of its own, without weight decay, which would pull it to zero.
 
     Args:
         rate: 1 / tau.

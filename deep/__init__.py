@@ -2,6 +2,7 @@
 
 promote.py   (model, rule) -> the same model with another backward, and back
 layers.py    what a promoted layer becomes        ops.py   the autograd functions
+forward_mode.py  tangents that run along in the training forward of directional rules
 local.py     local losses, module by module       chain.py  the stages of a model
 models/      a few networks                       data/    readers, batches, augmentation
 train.py     a plain training loop                measure.py  alignment and error rank while training

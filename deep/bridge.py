@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 import linfa
+from deep import factored
 from deep.local import loss
 from deep.promote import promote
 from linfa.dynamics import State, velocity
 from linfa.laws import relative
 from linfa.rules import Conserved, Direct, ErrorRank, Homogeneous, Local
-from linfa.simulate import advance
+from linfa.simulate import advance, retract
+from linfa.tree import leaves, tree_map
 from linfa.verify import Check, widths
 
 
@@ -32,7 +34,7 @@ def linear_net(weights) -> nn.Sequential:
 def read(net: nn.Sequential, rule: linfa.Rule) -> State:
     """The state of a promoted net of Linear layers, as numpy arrays."""
     depth = len(net)
-    weights = tuple(layer.weight.detach().numpy().copy() for layer in net)
+    weights = tuple(tree_map(_array, _stored(layer)) for layer in net)
     feedback = []
     for number, edge in enumerate(rule.route.edges(depth), 1):
         if isinstance(rule.route, Local):
@@ -44,6 +46,15 @@ def read(net: nn.Sequential, rule: linfa.Rule) -> State:
             stored = net[edge.activity].feedback
         feedback.append(tuple(stored[name].detach().numpy().copy() for name in rule.feedback.names))
     return State(weights, tuple(feedback))
+
+
+def _stored(layer):
+    """What a promoted layer stores, as parameters."""
+    return layer.stored() if isinstance(layer, factored.FactoredLayer) else layer.weight
+
+
+def _array(tensor):
+    return tensor.detach().numpy().copy()
 
 
 def quadratic(prediction, target):
@@ -98,10 +109,10 @@ class Run:
         promote(self.net, rule, sample=self.x, seed=seed)
 
     def gradients(self, factor=1.0):
-        """Fill the gradients of ``factor`` times the loss and return those of the weights as numpy arrays."""
+        """Fill the gradients of ``factor`` times the loss and return those of what layers store, as numpy arrays."""
         self.net.zero_grad()
         (factor * loss(self.net, self.x, self.y, quadratic)).backward()
-        return [layer.weight.grad.numpy().copy() for layer in self.net]
+        return [tree_map(lambda p: _array(p.grad), _stored(layer)) for layer in self.net]
 
     @torch.random.fork_rng(devices=())
     def follow(self, steps: int = 20, lr: float = 0.05) -> tuple[float, list[State], list[State]]:
@@ -119,8 +130,9 @@ class Run:
             self.gradients()
             if self.rule.feedback.redrawn:  # each draws its own numbers; the torch net's are taken
                 state = State(state.weights, read(self.net, self.rule).feedback)
-            state = advance(state, velocity(rule, state, self.task.batch, rng), lr)
+            state = retract(rule, advance(state, velocity(rule, state, self.task.batch, rng), lr))
             optimizer.step()
+            factored.retract(self.net)
             promoted.append(read(self.net, self.rule))
             core.append(state)
             for a, b in zip(_arrays(promoted[-1]), _arrays(state), strict=True):
@@ -134,11 +146,12 @@ def fits(rule, depth) -> bool:
 
 
 def _arrays(state):
-    return [*state.weights, *(matrix for stored in state.feedback for matrix in stored)]
+    return leaves(state)
 
 
 def checks(rule: linfa.Rule, seed: int, depths: Sequence[int]) -> Iterator[Check]:
     """The promoted reading: the same trajectory as descent, and every claim that can be read off it."""
+    plain = not rule.decay and not rule.parameterisation.penalties  # the gradients are those of the loss alone
     for depth in depths:
         if not fits(rule, depth):
             continue
@@ -151,16 +164,16 @@ def checks(rule: linfa.Rule, seed: int, depths: Sequence[int]) -> Iterator[Check
                     pairs = zip(claim.quantity(rule, mine), claim.quantity(rule, theirs), strict=True)
                     worst = max([worst, *(relative(a, b) for a, b in pairs)])
                 yield Check(str(claim), "promoted", worst, 1e-10, f"its drift is descent's, depth {depth}")
-            elif isinstance(claim, Homogeneous) and not rule.decay and not rule.feedback.redrawn:
+            elif isinstance(claim, Homogeneous) and plain and not rule.feedback.redrawn:
                 run = Run(rule, depth, seed)
-                pairs = zip(run.gradients(3.0), run.gradients(), strict=True)
+                pairs = zip(*map(leaves, (tuple(run.gradients(3.0)), tuple(run.gradients()))), strict=True)
                 error = max(relative(a, 3.0**claim.degree * b) for a, b in pairs)
                 yield Check(str(claim), "promoted", error, 1e-10, f"three times the loss, depth {depth}")
             elif isinstance(claim, ErrorRank):
                 grads = Run(rule, depth, seed).gradients()
                 worst = 0.0
-                for edge in rule.route.edges(depth) if not rule.decay else ():
-                    s = np.linalg.svd(grads[edge.taught], compute_uv=False)
+                for edge in rule.route.edges(depth) if plain else ():
+                    s = np.linalg.svd(leaves(grads[edge.taught])[0], compute_uv=False)  # of W, or of U
                     if claim.rank < len(s):
                         worst = max(worst, float(s[claim.rank] / s[0]))
                 yield Check(str(claim), "promoted", worst, 1e-12, f"rank of the weight gradients, depth {depth}")

@@ -57,17 +57,20 @@ class EdgeLinear(Promoted, nn.Linear):
         return ops.apply(ops.LinearMap, x, weight, bias, self.rule, *stored)
 
 
+def padded(conv, x):
+    """The input of a convolution with what zeros on both sides cannot pad, and the padding (2,) that is left to do."""
+    if conv.padding_mode != "zeros" or conv.padding == "same":
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        return F.pad(x, conv._reversed_padding_repeated_twice, mode=mode), (0, 0)
+    return x, (0, 0) if conv.padding == "valid" else conv.padding
+
+
 class EdgeConv2d(Promoted, nn.Conv2d):
     """`nn.Conv2d` on a layerwise edge."""
 
     def forward(self, x):
         x, weight, bias, *stored = autocast(x, self.decayed_weight(), self.bias, *edge_stored(self))
-        padding = self.padding
-        if self.padding_mode != "zeros" or padding == "same":
-            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=mode), (0, 0)
-        elif padding == "valid":
-            padding = (0, 0)
+        x, padding = padded(self, x)
         geometry = (self.stride, padding, self.dilation, self.groups)
         if x.dim() == 3:
             return ops.apply(ops.ConvMap, x[None], weight, bias, self.rule, geometry, *stored)[0]

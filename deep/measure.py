@@ -8,13 +8,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep import local
-from deep.layers import PLAIN
-from deep.promote import demote
+from deep.factored import FactoredLayer, factored_layers
+from deep.promote import PLAIN, demote
 from linfa.observe import effective_rank
 
 
 def gradients(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[str, torch.Tensor]:
     """The weight gradient of each linear map on one batch, by module path; the model itself is left as it is.
+
+    Of factored weights the gradients of U, s and V, one after the other in one vector, penalties included.
 
     Args:
         model: promoted or not.
@@ -23,7 +25,15 @@ def gradients(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[
     """
     model = _twin(model)
     local.loss(model, x, y, loss).backward()
-    return {path: module.weight.grad for path, module in model.named_modules() if _is_linear_map(module)}
+    return {path: _gradient(module) for path, module in model.named_modules() if _is_linear_map(module)}
+
+
+def _gradient(module):
+    return _flat(p.grad for p in module.stored()) if isinstance(module, FactoredLayer) else module.weight.grad
+
+
+def _flat(tensors):
+    return torch.cat([t.flatten() for t in tensors])
 
 
 def _is_linear_map(module):
@@ -47,6 +57,8 @@ def alignment(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[
         mine = gradients(model, x, y, loss)
     with torch.random.fork_rng(devices):
         exact = gradients(demote(_twin(model)), x, y, loss)
+    for path, layer in factored_layers(model).items():
+        exact[path] = _flat(layer.pulled(exact[path]))
     return {path: float(F.cosine_similarity(g.flatten(), exact[path].flatten(), dim=0)) for path, g in mine.items()}
 
 

@@ -11,6 +11,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import Function, forward_ad
 
 from linfa.rules import Moments
+from linfa.tree import tree_map
 
 
 def deliver(rule, stored, weight, error):
@@ -147,22 +148,27 @@ class LinearMap(Function):
 
     @staticmethod
     def backward(ctx, error):
-        x, weight, *stored = ctx.saved_tensors
-        need_x, need_weight, need_bias, _, *need_stored = ctx.needs_input_grad
-        stored, rule = tuple(stored), ctx.rule
-        rows = error.reshape(-1, error.shape[-1])
-        G = grads = None
-        if need_weight or (any(need_stored) and "G" in rule.plasticity.reads):
-            G = rows.mT @ x.reshape(-1, x.shape[-1])  # (n_out, n_in)
-        if any(need_stored):
-            grads = feedback_gradients(rule, stored, G, rows.mT[None], shown(rule.plasticity, weight))
-        return (
-            deliver(rule, stored, weight, rows).reshape(x.shape) if need_x else None,
-            G if need_weight else None,
-            rows.sum(0) if need_bias else None,
-            None,
-            *(grads or (None,) * len(stored)),
-        )
+        return _linear_backward(ctx, error)
+
+
+def _linear_backward(ctx, error):
+    """The gradients of `LinearMap`."""
+    x, weight, *stored = ctx.saved_tensors
+    need_x, need_weight, need_bias, _, *need_stored = ctx.needs_input_grad
+    stored, rule = tuple(stored), ctx.rule
+    rows = error.reshape(-1, error.shape[-1])
+    G = grads = None
+    if need_weight or (any(need_stored) and "G" in rule.plasticity.reads):
+        G = rows.mT @ x.reshape(-1, x.shape[-1])  # (n_out, n_in)
+    if any(need_stored):
+        grads = feedback_gradients(rule, stored, G, rows.mT[None], shown(rule.plasticity, weight))
+    return (
+        deliver(rule, stored, weight, rows).reshape(x.shape) if need_x else None,
+        G if need_weight else None,
+        rows.sum(0) if need_bias else None,
+        None,
+        *(grads or (None,) * len(stored)),
+    )
 
 
 class LinearMapForward(LinearMap):
@@ -186,6 +192,35 @@ class LinearMapForward(LinearMap):
         return out if bias_t is None else out + bias_t
 
 
+class LinearEdge(LinearMap):
+    """The identity on y = f(x), f left to autograd behind a detached x: backward delivers the error to x, too.
+
+    Args:
+        x: (..., n_in).
+        weight: (n_out, n_in), whose values are read only by rules that follow the weight.
+        y: (..., n_out).
+    """
+
+    @staticmethod
+    def forward(x, weight, y, rule, *stored):
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx, error):
+        dx, dW, _, *rest = _linear_backward(ctx, error)
+        return dx, dW, error, *rest
+
+
+class LinearEdgeForward(LinearEdge):
+    """`LinearEdge` with forward-mode derivatives and vmap."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx, x_t, weight_t, y_t, _, *stored_t):
+        return y_t.view_as(y_t)
+
+
 class ConvMap(Function):
     """A 2-d convolution; backward by the rule's layerwise edge on the matricised kernel.
 
@@ -205,34 +240,39 @@ class ConvMap(Function):
 
     @staticmethod
     def backward(ctx, error):
-        x, weight, *stored = ctx.saved_tensors
-        need_x, need_weight, need_bias, _, _, *need_stored = ctx.needs_input_grad
-        stored, rule, groups = tuple(stored), ctx.rule, ctx.geometry[3]
-        matrix, columns = matricise(weight, groups), _columns(error, groups)
-        need_G = need_weight or (any(need_stored) and "G" in rule.plasticity.reads)
-        first, rest = None, ()
-        if need_x:
-            check_stored(rule, stored)
-            first, *rest = rule.feedback.factors(stored, matrix)
-        dx, crossed = None, (None, None)
-        if rest:
-            signal = columns
-            for factor in reversed(rest):  # what crosses the layer: r channels
-                signal = factor.expand(len(error), *factor.shape) @ signal  # one batched product, without copies
-            crossed = (rest[-1], signal) if len(rest) == 1 else crossed
-            signal = signal.reshape(len(error), -1, *error.shape[2:])
-            dx = _backward(signal, x, _kernel(first, weight), ctx, (True, False, False))[0]
-        joint = need_x and not rest
-        kernel = _kernel(first, weight) if joint else weight
-        got, dW, db = _backward(error, x, kernel, ctx, (joint, need_G, need_bias))
-        dx = got if joint else dx
-        if dx is not None and rule.feedback.bound is not None:
-            dx = dx.clip(-rule.feedback.bound, rule.feedback.bound)
-        grads = (None,) * len(stored)
-        if any(need_stored):
-            G = None if dW is None else matricise(dW, groups)
-            grads = feedback_gradients(rule, stored, G, columns, shown(rule.plasticity, matrix), crossed)
-        return (dx, dW if need_weight else None, db, None, None, *grads)
+        return _conv_backward(ctx, error)
+
+
+def _conv_backward(ctx, error):
+    """The gradients of `ConvMap`."""
+    x, weight, *stored = ctx.saved_tensors
+    need_x, need_weight, need_bias, _, _, *need_stored = ctx.needs_input_grad
+    stored, rule, groups = tuple(stored), ctx.rule, ctx.geometry[3]
+    matrix, columns = matricise(weight, groups), _columns(error, groups)
+    need_G = need_weight or (any(need_stored) and "G" in rule.plasticity.reads)
+    first, rest = None, ()
+    if need_x:
+        check_stored(rule, stored)
+        first, *rest = rule.feedback.factors(stored, matrix)
+    dx, crossed = None, (None, None)
+    if rest:
+        signal = columns
+        for factor in reversed(rest):  # what crosses the layer: r channels
+            signal = factor.expand(len(error), *factor.shape) @ signal  # one batched product, without copies
+        crossed = (rest[-1], signal) if len(rest) == 1 else crossed
+        signal = signal.reshape(len(error), -1, *error.shape[2:])
+        dx = _backward(signal, x, _kernel(first, weight), ctx, (True, False, False))[0]
+    joint = need_x and not rest
+    kernel = _kernel(first, weight) if joint else weight
+    got, dW, db = _backward(error, x, kernel, ctx, (joint, need_G, need_bias and ctx.bias_sizes is not None))
+    dx = got if joint else dx
+    if dx is not None and rule.feedback.bound is not None:
+        dx = dx.clip(-rule.feedback.bound, rule.feedback.bound)
+    grads = (None,) * len(stored)
+    if any(need_stored):
+        G = None if dW is None else matricise(dW, groups)
+        grads = feedback_gradients(rule, stored, G, columns, shown(rule.plasticity, matrix), crossed)
+    return (dx, dW if need_weight else None, db, None, None, *grads)
 
 
 class ConvMapForward(ConvMap):
@@ -254,6 +294,35 @@ class ConvMapForward(ConvMap):
         if weight_t is not None:
             out = out + F.conv2d(x, weight_t, None, *ctx.geometry)
         return out if bias_t is None else out + bias_t[:, None, None]
+
+
+class ConvEdge(ConvMap):
+    """`LinearEdge` of a convolution: the identity on y = f(x), whose backward delivers the error to x, too."""
+
+    @staticmethod
+    def forward(x, weight, y, rule, geometry, *stored):
+        return y.view_as(y)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, weight, _, ctx.rule, ctx.geometry, *stored = inputs
+        ctx.bias_sizes = None  # what is third is no bias
+        ctx.save_for_backward(x, weight, *stored)
+
+    @staticmethod
+    def backward(ctx, error):
+        dx, dW, _, *rest = _conv_backward(ctx, error)
+        return dx, dW, error, *rest
+
+
+class ConvEdgeForward(ConvEdge):
+    """`ConvEdge` with forward-mode derivatives and vmap."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx, x_t, weight_t, y_t, _rule, _geometry, *stored_t):
+        return y_t.view_as(y_t)
 
 
 def matricise(kernel, groups):
@@ -365,6 +434,47 @@ class DecayedForward(Decayed):
         return matrix_t.view_as(matrix_t)
 
 
+class Objective(Function):
+    """The identity on what a layer stores; its gradient receives what the rule adds to that of the loss.
+
+    These are penalties and decay; where the rule retracts, what leads away from orthonormal frames is taken out.
+
+    Args:
+        rule: a rule.
+        frame: (..., n_out, r) that U is aligned with, or None.
+        matrices: what the rule's parameterisation stores.
+    """
+
+    @staticmethod
+    def forward(rule, frame, *matrices):
+        return tuple(matrix.view_as(matrix) for matrix in matrices)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.rule, frame, *matrices = inputs
+        ctx.save_for_backward(frame, *matrices)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        frame, *matrices = ctx.saved_tensors
+        part, decay = ctx.rule.parameterisation, ctx.rule.decay
+        stored = part.build(*matrices)
+        gradient = part.objective(stored, part.build(*gradients), frame)
+        if decay:
+            gradient = tree_map(lambda g, matrix: g + decay * matrix, gradient, stored)
+        return None, None, *part.tangent(stored, gradient)
+
+
+class ObjectiveForward(Objective):
+    """`Objective` with forward-mode derivatives and vmap."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx, _rule, _frame, *matrices_t):
+        return tuple(m.view_as(m) for m in matrices_t)
+
+
 def detach(x):
     """``x.detach()``, except that a forward-mode tangent goes on: a cut stops errors, not the forward pass."""
     if not torch.compiler.is_compiling():
@@ -379,4 +489,7 @@ def decayed(matrix, decay):
     return apply(Decayed, matrix, decay) if decay else matrix
 
 
-TRANSFORMED = {LinearMap: LinearMapForward, ConvMap: ConvMapForward, FanOut: FanOutForward, Decayed: DecayedForward}
+TRANSFORMED = {
+    LinearMap: LinearMapForward, ConvMap: ConvMapForward, LinearEdge: LinearEdgeForward, ConvEdge: ConvEdgeForward,
+    FanOut: FanOutForward, Decayed: DecayedForward, Objective: ObjectiveForward,
+}  # fmt: skip

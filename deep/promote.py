@@ -1,7 +1,7 @@
 """Promotion: the same model with another backward.
 
 The model is changed in place and returned: same forward, same parameter objects under the same names.  Feedback lives
-beside the weights, as parameters of the layers.
+beside the weights, as parameters of the layers.  A rule of factored weights replaces the weights: see `deep.factored`.
 """
 
 import warnings
@@ -13,9 +13,9 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrize
 
-from deep import chain, forward_mode, layers, local, ops
+from deep import chain, factored, forward_mode, layers, local, ops
 from deep.unsupported import Unsupported
-from linfa.rules import Direct, Euclidean, Full, Layerwise, Local, Plain, Rule
+from linfa.rules import Direct, Euclidean, Factored, Full, Layerwise, Local, Plain, Rule
 
 EXACT = (
     nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag, nn.PReLU,
@@ -25,7 +25,13 @@ EXACT = (
 LAYERWISE = {nn.Linear: layers.EdgeLinear, nn.Conv2d: layers.EdgeConv2d}
 DIRECT = {nn.Linear: layers.CutLinear, nn.Conv2d: layers.CutConv2d}
 
-ADDED = ("feedback", "rule", "spread", "cuts", "path", "first", "is_cut", "edges", "source_is_input")
+PLAIN = layers.PLAIN | factored.PLAIN
+"""The class that each promoted class goes back to."""
+
+ADDED = (
+    "feedback", "rule", "spread", "cuts", "path", "first", "is_cut", "edges", "source_is_input",
+    "U", "s", "V", "teacher",
+)  # fmt: skip
 """The attributes that promotion adds to a layer."""
 
 
@@ -61,6 +67,8 @@ def promote(
 
     Returns:
         The model itself.  ``loss.backward()`` now fills the gradients of the rule, and those of learning feedback.
+        Under a rule of factored weights layers have the parameters U, s and V in place of ``weight``: load weights
+        before, and build the optimiser after promoting.
 
     Raises:
         Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, weights shared
@@ -95,10 +103,12 @@ def promote(
         forward = "J" in rule.plasticity.reads and _follows(model, plan, sample)
     else:
         plan = _layerwise(rule, targets, calls, seed)
+    if isinstance(rule.parameterisation, Factored):
+        plan = factored.factorised(rule, plan, targets, calls)
     for module, kind, attributes in plan:  # nothing is changed before everything is known to fit
         module.__class__ = kind
         for name, value in attributes.items():
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
                 module.register_buffer(name, value)
             else:
                 setattr(module, name, value)
@@ -109,8 +119,16 @@ def promote(
 
 def check_rule(rule: Rule) -> None:
     """Raise Unsupported for a rule that promotion does not cover."""
-    if rule.parameterisation != Full() or rule.geometry != Euclidean():
-        raise Unsupported(f"promotion covers full weights and Euclidean steps so far, not {rule!r}")
+    plain = rule.geometry == Euclidean() and rule.activity == Plain()
+    if type(rule.parameterisation) is Factored and not (plain and type(rule.route) in (Layerwise, Direct)):
+        raise Unsupported(
+            "promotion covers factored weights on layerwise and direct routes, with Euclidean steps and plain "
+            f"activities, not {rule!r}"
+        )
+    if rule.geometry != Euclidean():
+        raise Unsupported(f"promotion covers Euclidean steps so far, not {rule!r}")
+    if type(rule.parameterisation) not in (Full, Factored):
+        raise Unsupported(f"promotion covers full and factored weights so far, not {rule.parameterisation!r}")
     if rule.activity != Plain():
         raise Unsupported(
             "in torch a normalisation is a layer of the model, with its exact derivative in every rule: put "
@@ -143,10 +161,12 @@ def demote(model: nn.Module) -> nn.Module:
             local.restore(module)
         if isinstance(module, forward_mode.ForwardMode):
             module.__class__ = module.plain
-        if type(module) in layers.PLAIN:
-            module.__class__ = layers.PLAIN[type(module)]
+        if type(module) in PLAIN:
+            if isinstance(module, factored.FactoredLayer):
+                module.weight = nn.Parameter(module.composed(), requires_grad=module.U.requires_grad)
+            module.__class__ = PLAIN[type(module)]
             for name in ADDED:
-                if name in vars(module) or name in module._modules or name in module._buffers:
+                if any(name in held for held in (vars(module), module._modules, module._buffers, module._parameters)):
                     delattr(module, name)
     return model
 
@@ -166,7 +186,7 @@ def _targets(model, exact) -> dict[str, nn.Module]:
     targets, owners = {}, {}
     for path, module in known.items():
         called = path or type(module).__name__
-        if type(module) in layers.PLAIN:
+        if type(module) in PLAIN:
             raise Unsupported(f"{called} is promoted already ({module.rule.name}): demote the model first")
         if spared(path, module):
             continue
@@ -338,7 +358,7 @@ def _local(model, rule, sample, exact, seed, stages):
         raise ValueError(f"exact has no use: {rule.name} backpropagates inside of modules")
     known = dict(model.named_modules())
     for path, module in known.items():
-        if type(module) in layers.PLAIN:
+        if type(module) in PLAIN:
             raise Unsupported(f"{path} is promoted already ({module.rule.name}): demote the model first")
     unknown = [path for path in stages or () if path not in known]
     if unknown:

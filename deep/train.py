@@ -17,6 +17,7 @@ from torch import nn
 import linfa
 from deep import local
 from deep.data import Images, batches
+from deep.factored import retract
 from linfa.verify import Certificate
 
 
@@ -161,6 +162,7 @@ def _epoch(model, images, optimizer, batch_size, seed, augment, loss):
         optimizer.zero_grad(set_to_none=True)
         local.loss(model, x, y, watched).backward()
         optimizer.step()
+        retract(model)
         logits, value = last  # of the model's own output, whatever else has a loss
         total += value.detach() * len(y)
         right += (logits.argmax(1) == y).sum()

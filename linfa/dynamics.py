@@ -175,7 +175,7 @@ def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None =
     seen, decay, part = signals(rule, state, batch), rule.decay, rule.parameterisation
     frames = {edge.activity: stored[0] for edge, stored in _pairs(rule, state) if stored}
     pulled = tuple(
-        _objective(part, W, G, frames.get(cut))
+        part.objective(W, part.pull(W, G), frames.get(cut))
         for cut, (W, G) in enumerate(zip(state.weights, seen.gradients(), strict=True), 1)
     )
     directions = tree_map(lambda D, W: _decayed(-D, decay, W), rule.geometry.directions(pulled), state.weights)
@@ -189,14 +189,6 @@ def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None =
             tuple(0 * B if dB is None else _decayed(dB, decay, B) for B, dB in zip(stored, moves, strict=True))
         )
     return State(weights, tuple(feedback))
-
-
-def _objective(part, W, G, frame):
-    """The gradient of the loss and of the penalties with respect to what a layer stores."""
-    gradient = part.pull(W, G)
-    for penalty in part.penalties:
-        gradient = tree_map(lambda a, b: a + b, gradient, penalty.gradient(W, frame))
-    return gradient
 
 
 def _decayed(v, decay, W):

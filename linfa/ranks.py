@@ -59,7 +59,7 @@ def truncate(rule, state: State, ranks) -> State:
         raise ValueError(f"ranks are at least 1, one for each of {len(state.weights)} layers; got {ranks}")
     if not all(isinstance(W, SVD) for W in state.weights):
         raise TypeError("only factored weights have components to leave out: use a rule such as linfa.svd_local")
-    kept = [_largest(W, r) for W, r in zip(state.weights, ranks, strict=True)]
+    kept = [largest(W, r) for W, r in zip(state.weights, ranks, strict=True)]
     weights = tuple(
         SVD(_columns(W.U, keep), _rows(W.s, keep), _columns(W.V, keep))
         for W, keep in zip(state.weights, kept, strict=True)
@@ -68,9 +68,7 @@ def truncate(rule, state: State, ranks) -> State:
     for edge, stored in zip(rule.route.edges(len(kept)), state.feedback, strict=True):
         if isinstance(rule.feedback, SVDStructured):
             Q, P = stored
-            mine = kept[edge.taught]
-            rest = np.arange(state.weights[edge.taught].rank, Q.shape[-1])
-            keep = np.concatenate([mine, np.broadcast_to(rest, (*mine.shape[:-1], len(rest)))], -1)
+            keep = with_rest(kept[edge.taught], state.weights[edge.taught].rank, Q.shape[-1])
             stored = _columns(Q, keep), _rows(P, keep)
         feedback.append(stored)
     return State(weights, tuple(feedback))
@@ -81,9 +79,20 @@ def _strengths(W):
     return abs(W.s[..., 0]) * np.linalg.norm(W.U, axis=-2) * np.linalg.norm(W.V, axis=-2)
 
 
-def _largest(W, rank):
+def largest(W, rank: int) -> np.ndarray:
+    """The components (..., min(rank, r)) of the largest norms of an `SVD` of r components, in their order."""
     order = np.argsort(-_strengths(W), axis=-1, kind="stable")
     return np.sort(order[..., : min(rank, W.rank)], -1)
+
+
+def with_rest(kept, rank: int, columns: int) -> np.ndarray:
+    """The columns that feedback keeps (...): of the first ``rank``, which belong to components, those that are kept.
+
+    >>> with_rest(np.array([0, 2]), rank=3, columns=5)
+    array([0, 2, 3, 4])
+    """
+    rest = np.arange(rank, columns)
+    return np.concatenate([kept, np.broadcast_to(rest, (*kept.shape[:-1], len(rest)))], -1)
 
 
 def _columns(A, keep):

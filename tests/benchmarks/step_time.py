@@ -36,6 +36,9 @@ RULES = {
     "dfa": linfa.dfa(),
     "directional dfa": linfa.directional_dfa(directions=1),
     "weight mirror": linfa.weight_mirror(directions=1),
+    "bp factored r=8": linfa.factored(linfa.bp(), 8),
+    "svd-local r=8": linfa.svd_local(8),
+    "svd-local r=32": linfa.svd_local(32),
 }
 
 

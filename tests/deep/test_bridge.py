@@ -1,13 +1,18 @@
 """The first equality of the bridge: a promoted net of Linear layers follows the core's descent, step by step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import linfa
 from deep.bridge import Run, fits, quadratic, read
 from linfa.dynamics import State
 from linfa.rules import (
+    Alignment,
     Dense,
     Direct,
+    Factored,
     Fixed,
     Hebb,
     KolenPollack,
@@ -16,9 +21,11 @@ from linfa.rules import (
     Oja,
     RandomFactors,
     Rule,
+    SVDStructured,
     Transpose,
     named,
 )
+from linfa.tree import leaves
 
 from .covered import promotable  # isort: skip
 
@@ -30,6 +37,17 @@ OWN = {
     "local, fixed heads": Rule(Local(3, 0.2), Dense(), Fixed(), name="local, fixed heads"),
     "local, oja": Rule(Local(None, 0.2), RandomFactors(2), Oja(), decay=0.02, name="local, oja"),
     "bp with decay": Rule(Layerwise(), Transpose(), decay=0.1, name="bp with decay"),
+    "factored fa": linfa.factored(linfa.fa(), 3),
+    "factored ldfa, hebb": linfa.factored(linfa.ldfa(2, "hebb", decay=0.1), 3, "qr"),
+    "factored directional dfa": linfa.factored(linfa.directional_dfa(directions=1), 3),
+    "factored uSF": linfa.factored(linfa.sign_symmetry("uSF"), 3),
+    "svd-local, polar": linfa.svd_local(2, retraction="polar"),
+    "svd-local, all": replace(
+        linfa.svd_local(2, 0.3, 0.2, cosine=0.4, sparsity=0.1, subspace=True, retraction="qr"), decay=0.1
+    ),
+    "layerwise svd": Rule(
+        Layerwise(), SVDStructured(2), parameterisation=Factored(2, (Alignment(0.3),)), name="layerwise svd"
+    ),
 }
 RULES = promotable() | OWN
 
@@ -42,7 +60,8 @@ def test_promoted_net_follows_descent(name, depth):
         pytest.skip(f"{name} backpropagates more layers exactly than a net of depth {depth} has")
     worst, promoted, _ = Run(rule, depth, seed=depth).follow()
     assert worst <= 1e-10
-    moved = max(np.abs(a - b).max() for a, b in zip(promoted[0].weights, promoted[-1].weights, strict=True))
+    first, last = leaves(promoted[0].weights), leaves(promoted[-1].weights)
+    moved = max(np.abs(a - b).max() for a, b in zip(first, last, strict=True))
     assert moved > 1e-3
 
 
@@ -60,7 +79,7 @@ def test_layer_by_layer_rules_differ():
     """The equality would be empty if every rule had the same gradients."""
     seen = {}
     for name, rule in RULES.items():
-        seen[name] = np.concatenate([g.ravel() for g in Run(rule, 4, seed=1).gradients()])
+        seen[name] = np.concatenate([g.ravel() for g in leaves(tuple(Run(rule, 4, seed=1).gradients()))])
     same = {
         (a, b) for a in seen for b in seen
         if a < b and seen[a].shape == seen[b].shape and np.allclose(seen[a], seen[b], rtol=1e-6)

@@ -12,13 +12,14 @@ from torch.utils.checkpoint import checkpoint
 import deep
 import linfa
 from deep import layers
-from linfa.rules import Dense, Direct, Layerwise, Local, Rule, SVDFactors, named
+from linfa.rules import Dense, Direct, Full, Layerwise, Local, Rule, SVDFactors, named
 
 from .covered import promotable  # isort: skip
 
 
 COVERED = list(promotable())
 GLOBAL = [name for name in COVERED if not isinstance(named()[name].route, Local)]  # the others have test_local.py
+FULL = [name for name in COVERED if named()[name].parameterisation == Full()]  # the others store something else
 
 
 def net(seed=0):
@@ -37,7 +38,7 @@ def backward(model, x=X, y=Y):
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", COVERED)
+@pytest.mark.parametrize("name", FULL)
 def test_promotion_keeps_model_and_parameters(name):
     model = net()
     before, out = dict(model.named_parameters()), model.eval()(X)

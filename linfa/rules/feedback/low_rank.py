@@ -6,6 +6,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from linfa.algebra import beside, orthonormal
 from linfa.rules.feedback.base import Feedback
 
 
@@ -103,7 +104,8 @@ class SVDStructured(LowRank):
     def start(self, rng, forward, std):
         *batch, n_e, n_h = forward.shape
         r, k = self.rank_between(n_h, n_e), min(self.rank, n_h, n_e)
-        U, s, Vt = np.linalg.svd(std * rng.standard_normal((*batch, n_h, n_e)))
+        U, s, Vt = np.linalg.svd(std * rng.standard_normal((*batch, n_h, n_e)), full_matrices=False)
+        Q = orthonormal(beside(U[..., :k], rng.standard_normal((*batch, n_h, r - k)))) if r > k else U[..., :k]
         P = np.zeros((*batch, r, n_e))
         P[..., :k, :] = s[..., :k, None] * Vt[..., :k, :]
-        return U[..., :r], P
+        return Q, P

@@ -4,6 +4,8 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar
 
+from linfa.tree import tree_map
+
 
 @dataclass(frozen=True)
 class Parameterisation(abc.ABC):
@@ -56,6 +58,12 @@ class Parameterisation(abc.ABC):
     @abc.abstractmethod
     def claims(self, rule) -> tuple:
         """What holds of a rule whose weights are made this way; see `linfa.rules.claims`."""
+
+    def objective(self, stored, gradient, frame=None):
+        """The gradient of the loss and of all penalties with respect to what is stored, from that of the loss."""
+        for penalty in self.penalties:
+            gradient = tree_map(lambda a, b: a + b, gradient, penalty.gradient(stored, frame))
+        return gradient
 
     def check(self, sizes: list[tuple[int, int]]) -> None:  # noqa: B027  most weights fit everywhere
         """Raise ValueError if no layer of these sizes (n_out, n_in) can be made this way."""

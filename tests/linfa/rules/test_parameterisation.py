@@ -92,6 +92,12 @@ def test_structured_feedback_is_an_svd():
     assert (spread[0] @ spread[1]).std() == pytest.approx(200**-0.5, rel=0.03)
 
 
+def test_structured_feedback_of_many_units_needs_no_square_matrix():
+    Q, P = SVDStructured(5).start(np.random.default_rng(0), np.broadcast_to(0.0, (3, 200_000)), 0.1)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(5), atol=1e-12)
+    assert (Q.shape, P.shape, P[3:].any()) == ((200_000, 5), (5, 3), False)
+
+
 def test_structured_feedback_composes_with_plasticity():
     for plasticity in (linfa.rules.Oja(), linfa.rules.Hebb(), linfa.rules.Normative(), linfa.rules.KolenPollack()):
         check_rule(Rule(Layerwise(), SVDStructured(2), plasticity), depths=(2, 3))

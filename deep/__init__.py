@@ -5,13 +5,17 @@ layers.py    what a promoted layer becomes        ops.py   the autograd function
 forward_mode.py  tangents that run along in the training forward of directional rules
 local.py     local losses, module by module       chain.py  the stages of a model
 factored.py  layers that store U, s and V         ranks.py  their rank lowered during training
+optimizer.py the step of a rule's geometry
 models/      a few networks                       data/    readers, batches, augmentation
 train.py     a plain training loop                measure.py  alignment and error rank while training
 """
 
 from deep.factored import retract
 from deep.local import loss, modules
+from deep.optimizer import optimizer
 from deep.promote import Unsupported, demote, promote
 from deep.ranks import scheduled_ranks, shrink
 
-__all__ = ["Unsupported", "demote", "loss", "modules", "promote", "retract", "scheduled_ranks", "shrink"]
+__all__ = [
+    "Unsupported", "demote", "loss", "modules", "optimizer", "promote", "retract", "scheduled_ranks", "shrink",
+]  # fmt: skip

@@ -4,6 +4,7 @@ Used by `linfa.verify` for the promoted reading of a rule, and by the tests at e
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 import linfa
 from deep import factored
 from deep.local import loss
+from deep.optimizer import optimizer
 from deep.promote import promote
 from linfa.dynamics import State, velocity
 from linfa.laws import relative
@@ -121,7 +123,7 @@ class Run:
         rule, rng = self.rule, None
         if rule.plasticity.directions and isinstance(rule.route, Direct):  # one for each sample
             rule = dataclasses.replace(rule, plasticity=dataclasses.replace(rule.plasticity, directions=len(self.x)))
-        optimizer = torch.optim.SGD([p for p in self.net.parameters() if p.requires_grad], lr=lr)
+        descent = optimizer(self.net, lr, momentum=0.0, others=functools.partial(torch.optim.SGD, lr=lr))
         state = read(self.net, self.rule)
         promoted, core, worst = [state], [state], 0.0
         for _ in range(steps):
@@ -131,7 +133,7 @@ class Run:
             if self.rule.feedback.redrawn:  # each draws its own numbers; the torch net's are taken
                 state = State(state.weights, read(self.net, self.rule).feedback)
             state = retract(rule, advance(state, velocity(rule, state, self.task.batch, rng), lr))
-            optimizer.step()
+            descent.step()
             factored.retract(self.net)
             promoted.append(read(self.net, self.rule))
             core.append(state)

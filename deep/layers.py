@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep import forward_mode, ops
+from linfa.rules import Euclidean
 
 
 class Promoted:
@@ -17,9 +18,14 @@ class Promoted:
     def extra_repr(self):
         return f"{super().extra_repr()}, rule={self.rule.name}"
 
+    @property
+    def own_decay(self):
+        """The decay that is no part of the weight's gradient, since a direction is to be taken of the rest alone."""
+        return 0.0 if self.rule.geometry == Euclidean() else self.rule.decay
+
     def decayed_weight(self):
-        """The weight with the rule's decay in its gradient."""
-        return ops.decayed(self.weight, self.rule.decay)
+        """The weight with the rule's decay in its gradient, or without it where the optimiser takes it."""
+        return ops.decayed(self.weight, self.rule.decay - self.own_decay)
 
 
 def autocast(*tensors):

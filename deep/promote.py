@@ -69,6 +69,7 @@ def promote(
         The model itself.  ``loss.backward()`` now fills the gradients of the rule, and those of learning feedback.
         Under a rule of factored weights layers have the parameters U, s and V in place of ``weight``: load weights
         before, and build the optimiser after promoting.
+        The directions of a rule whose geometry is not Euclidean are taken in the optimiser: `deep.optimizer`.
 
     Raises:
         Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, weights shared
@@ -125,8 +126,6 @@ def check_rule(rule: Rule) -> None:
             "promotion covers factored weights on layerwise and direct routes, with Euclidean steps and plain "
             f"activities, not {rule!r}"
         )
-    if rule.geometry != Euclidean():
-        raise Unsupported(f"promotion covers Euclidean steps so far, not {rule!r}")
     if type(rule.parameterisation) not in (Full, Factored):
         raise Unsupported(f"promotion covers full and factored weights so far, not {rule.parameterisation!r}")
     if rule.activity != Plain():

@@ -18,6 +18,7 @@ import linfa
 from deep import local
 from deep.data import Images, batches
 from deep.factored import retract
+from deep.optimizer import check_optimizer
 from linfa.verify import Certificate
 
 
@@ -59,7 +60,8 @@ def train(
         model: a module, promoted with the rule.
         rule: that rule.
         training, test: images on the model's device.
-        optimizer: any torch optimiser over the parameters that require a gradient, feedback included.
+        optimizer: any torch optimiser over the parameters that require a gradient, feedback included; for a rule whose
+            geometry is not Euclidean that of `deep.optimizer`.
         folder: where the run lives.
         epochs: how many in all.
         batch_size: samples a step; an incomplete last batch is dropped.
@@ -79,7 +81,8 @@ def train(
     Raises:
         Unverified: if the certificate fails and ``unverified`` is not set.
         ValueError: if the folder holds a run of another rule, seed or other settings, or of more epochs, or if the
-            training images do not fill a batch; the folder stays as it is.
+            training images do not fill a batch, or if the optimiser does not take the directions of the rule; the
+            folder stays as it is.
         Diverged: naming the epoch, when the training or the test loss is not finite; the last checkpoint stays.
     """
     folder = Path(folder)
@@ -88,6 +91,7 @@ def train(
     certificate = certificate or linfa.verify(rule)
     if certificate.fingerprint != rule.fingerprint:
         raise Unverified(f"the certificate is for {certificate.rule}, the rule is {rule!r}")
+    check_optimizer(rule, optimizer)
     if not certificate.passed and not unverified:
         raise Unverified(f"{rule.name} does not pass its own claims (see linfa.verify); pass unverified=True to go on")
     about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "batch_size": batch_size}

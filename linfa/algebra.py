@@ -105,8 +105,17 @@ def normalised(C):
     return C / np.where(largest > 0, largest, 1)
 
 
+def negligible(x) -> float:
+    """What counts as zero beside 1 in numbers like those of x: 1e-12 in double precision, elsewhere as many roundings.
+
+    >>> negligible(np.zeros(2)), round(negligible(np.zeros(2, np.float32)), 5)
+    (1e-12, 0.00054)
+    """
+    return 1e-12 * float((_torch(x) or np).finfo(x.dtype).eps) / 2.0**-52
+
+
 def polar(G):
-    """The polar factor U V^T of G = U S V^T, without singular values below 1e-12 of the largest."""
+    """The polar factor U V^T of G = U S V^T, without singular values that are `negligible` beside the largest."""
     if is_symbolic(G):
         import sympy
 
@@ -122,9 +131,9 @@ def polar(G):
 
 
 def svd(G):
-    """The thin U, s and V^T of G = U S V^T; all that belongs to singular values below 1e-12 of the largest is zeros."""
+    """The thin U, s and V^T of G = U S V^T; where s is `negligible` beside the largest all three are zeros."""
     U, s, Vt = svd_frames(G)
-    keep = s > 1e-12 * s[..., :1]
+    keep = s > negligible(s) * s[..., :1]
     return U * keep[..., None, :], s * keep, Vt * keep[..., :, None]
 
 
@@ -136,12 +145,12 @@ def svd_frames(G):
 
 
 def row_norms(x):
-    """Norms of the rows of a matrix (..., n, 1), 0 for those below 1e-12 of the largest."""
+    """Norms of the rows of a matrix (..., n, 1), 0 for those `negligible` beside the largest."""
     if is_symbolic(x):
         raise TypeError("norms of rows have no symbolic form")
     sizes = (x * x).sum(-1)[..., None] ** 0.5
     largest = sizes.amax(-2, True) if _torch(x) else sizes.max(-2, keepdims=True)
-    return sizes * (sizes > 1e-12 * largest)
+    return sizes * (sizes > negligible(sizes) * largest)
 
 
 def reciprocal(x):

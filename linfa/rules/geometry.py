@@ -108,6 +108,8 @@ class NewtonSchulz(Geometry):
         return tuple(map(self._orthogonalised, gradients))
 
     def _orthogonalised(self, G):
+        if G.shape[-2] > G.shape[-1]:  # X X^T is of the size of the smaller side
+            return T(self._orthogonalised(T(G)))
         a, b, c = self.coefficients
         size = norm(G)
         X = G / (size + (size == 0))

@@ -5,7 +5,7 @@ layers.py    what a promoted layer becomes        ops.py   the autograd function
 forward_mode.py  tangents that run along in the training forward of directional rules
 local.py     local losses, module by module       chain.py  the stages of a model
 factored.py  layers that store U, s and V         ranks.py  their rank lowered during training
-optimizer.py the step of a rule's geometry
+optimizer.py the step of a rule's geometry        activity.py  normalised outputs
 models/      a few networks                       data/    readers, batches, augmentation
 train.py     a plain training loop                measure.py  alignment and error rank while training
 """

@@ -164,5 +164,35 @@ class CutConv2d(Cut, nn.Conv2d):
         return self._conv_forward(x, self.decayed_weight(), self.bias)
 
 
+class Normalised(Promoted):
+    """Mixed in before a promoted layer whose output is normalised, by the module ``normalisation``."""
+
+    def forward(self, x):
+        return self.normalisation(super().forward(x))
+
+
+class NormalisedEdgeLinear(Normalised, EdgeLinear):
+    """`EdgeLinear`, normalised."""
+
+
+class NormalisedEdgeConv2d(Normalised, EdgeConv2d):
+    """`EdgeConv2d`, normalised."""
+
+
+class NormalisedCutLinear(Normalised, CutLinear):
+    """`CutLinear`, normalised."""
+
+
+class NormalisedCutConv2d(Normalised, CutConv2d):
+    """`CutConv2d`, normalised."""
+
+
+NORMALISED = {
+    EdgeLinear: NormalisedEdgeLinear, CutLinear: NormalisedCutLinear,
+    EdgeConv2d: NormalisedEdgeConv2d, CutConv2d: NormalisedCutConv2d,
+}  # fmt: skip
+"""The class of a promoted layer with a normalised output."""
+
 PLAIN = {EdgeLinear: nn.Linear, CutLinear: nn.Linear, EdgeConv2d: nn.Conv2d, CutConv2d: nn.Conv2d}
+PLAIN |= {NORMALISED[kind]: plain for kind, plain in PLAIN.items()}
 """The class that each promoted class goes back to."""

@@ -1,35 +1,100 @@
-"""What is read off a promoted model while it trains: alignment with backpropagation, and ranks of the errors."""
+"""What is read off a promoted model while it trains: alignment with backpropagation, and ranks of the errors.
+
+Everything is measured on copies: the model, its gradients, statistics and random numbers stay as they are.
+"""
 
 import copy
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deep import local
+from deep import layers, local, ops
 from deep.factored import FactoredLayer, factored_layers
 from deep.promote import PLAIN, demote
+from linfa.algebra import product
 from linfa.observe import effective_rank
 
 
-def gradients(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[str, torch.Tensor]:
-    """The weight gradient of each linear map on one batch, by module path; the model itself is left as it is.
+class Pass(NamedTuple):
+    """What a forward and a backward pass leave at the linear maps, by module path in the order of the model.
 
-    Of factored weights the gradients of U, s and V, one after the other in one vector, penalties included.
+    Args:
+        gradients: of the weights, in their shapes, without those that are frozen; of factored weights those of U, s and
+            V, one after the other in one vector, penalties included.
+        errors: at the output of the map, before any normalisation of it, as rows (samples, or samples and positions;
+            units); without maps that the loss does not depend on.
+    """
+
+    gradients: dict[str, torch.Tensor]
+    errors: dict[str, torch.Tensor]
+
+
+def one_pass(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> Pass:
+    """Gradients and errors of one batch, from a copy of the model and of the random numbers.
 
     Args:
         model: promoted or not.
         x, y: a batch.
         loss: (logits, labels) -> scalar.
     """
-    model = _twin(model)
-    local.loss(model, x, y, loss).backward()
-    return {path: _gradient(module) for path, module in model.named_modules() if _is_linear_map(module)}
+    return _run(_twin(model), x, y, loss)
+
+
+def exact_pass(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> Pass:
+    """The same under backpropagation through the same network, activities normalised as the rule has them.
+
+    Dropout drops what it does in `one_pass`, unless the rule draws random numbers as well.
+    """
+    twin = _twin(model)
+    norms = {path: m.normalisation for path, m in twin.named_modules() if isinstance(m, layers.Normalised)}
+    demote(twin)
+    for path, norm in norms.items():
+        twin.get_submodule(path).register_forward_hook(lambda module, inputs, out, norm=norm: norm(out))
+    exact = _run(twin, x, y, loss)
+    for path, layer in factored_layers(model).items():
+        if path in exact.gradients:
+            exact.gradients[path] = _flat(layer.pulled(exact.gradients[path]))
+    return exact
+
+
+def _run(twin, x, y, loss):
+    errors = {}
+
+    def watch(path, convolution):
+        def record(output):
+            def keep(error):
+                flat = error.movedim(-3, -1) if convolution else error
+                errors[path] = flat.reshape(-1, flat.shape[-1])
+
+            if output.requires_grad:
+                output.register_hook(keep)
+
+        return record
+
+    maps = {path: module for path, module in twin.named_modules() if _is_linear_map(module)}
+    for path, module in maps.items():
+        record = watch(path, isinstance(module, nn.Conv2d))
+        if isinstance(module, layers.Normalised):
+            module.normalisation.register_forward_pre_hook(lambda module, inputs, record=record: record(inputs[0]))
+        else:  # before hooks that normalise
+            module.register_forward_hook(lambda module, inputs, out, record=record: record(out), prepend=True)
+    with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad():
+        local.loss(twin, x, y, loss).backward()
+    found = {path: _gradient(module) for path, module in maps.items()}
+    return Pass(
+        {path: gradient for path, gradient in found.items() if gradient is not None},
+        {path: errors[path] for path in maps if path in errors},
+    )
 
 
 def _gradient(module):
-    return _flat(p.grad for p in module.stored()) if isinstance(module, FactoredLayer) else module.weight.grad
+    if not isinstance(module, FactoredLayer):
+        return module.weight.grad
+    parts = [p.grad for p in module.stored()]
+    return None if any(part is None for part in parts) else _flat(parts)
 
 
 def _flat(tensors):
@@ -47,19 +112,59 @@ def _twin(model):
     return twin
 
 
-def alignment(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[str, float]:
-    """Cosine between each layer's weight gradient under its rule and under backpropagation, by module path.
+def gradients(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[str, torch.Tensor]:
+    """The weight gradient of each linear map on one batch, by module path; arguments as for `one_pass`."""
+    return one_pass(model, x, y, loss).gradients
 
-    Both passes start from the same random numbers and so share the masks of dropout, unless the rule draws as well.
+
+def updates(model: nn.Module, gradients: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The direction that the rule of each promoted layer descends, by its geometry, for these gradients."""
+    promoted = {p: m for p, m in model.named_modules() if isinstance(m, layers.Promoted) and p in gradients}
+    if not promoted:
+        return gradients
+    geometry = next(iter(promoted.values())).rule.geometry
+    matrices = tuple(ops.matricise(gradients[path], getattr(m, "groups", 1)) for path, m in promoted.items())
+    return gradients | dict(zip(promoted, geometry.directions(matrices), strict=True))
+
+
+def cosines(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Cosine between tensors of the same path, whatever their shapes; 0 where one vanishes."""
+    return {
+        path: float(F.cosine_similarity(a.double().flatten(), theirs[path].double().flatten(), dim=0))
+        for path, a in mine.items()
+        if path in theirs
+    }
+
+
+def alignment(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[str, float]:
+    """Cosine between each layer's update under its rule and its gradient under backpropagation, by module path.
+
+    The update is the gradient, or the direction that the rule's geometry makes of it.
     """
-    devices = [x.device] if x.is_cuda else []
-    with torch.random.fork_rng(devices):
-        mine = gradients(model, x, y, loss)
-    with torch.random.fork_rng(devices):
-        exact = gradients(demote(_twin(model)), x, y, loss)
-    for path, layer in factored_layers(model).items():
-        exact[path] = _flat(layer.pulled(exact[path]))
-    return {path: float(F.cosine_similarity(g.flatten(), exact[path].flatten(), dim=0)) for path, g in mine.items()}
+    mine = updates(model, one_pass(model, x, y, loss).gradients)
+    return cosines(mine, exact_pass(model, x, y, loss).gradients)
+
+
+def feedback_angles(model: nn.Module) -> dict[str, float]:
+    """Angle in degrees between the feedback of a layer and the transpose of its weight, by module path.
+
+    Only layerwise edges stand for a single weight; a broadcast has no angle here, but its errors have a cosine with the
+    exact ones (`cosines` of the errors of `one_pass` and `exact_pass`).
+    """
+    angles = {}
+    for path, layer in model.named_modules():
+        if not isinstance(layer, layers.Promoted) or not layer.rule.route.single_layer:
+            continue
+        rule = layer.rule
+        stored = tuple(B.detach() for B in layer.feedback.values())
+        if isinstance(layer.feedback, nn.ParameterDict) and len(stored) == len(rule.feedback.names):
+            weight = layer.composed() if isinstance(layer, FactoredLayer) else layer.weight.detach()
+            W = ops.matricise(weight, getattr(layer, "groups", 1))
+            stored = tuple(layer.feedback[name].detach() for name in rule.feedback.names)
+            B = product(rule.feedback.factors(stored, W))
+            cosine = cosines({path: B}, {path: W.mT})[path]
+            angles[path] = float(torch.tensor(cosine).clamp(-1, 1).acos().rad2deg())
+    return angles
 
 
 def error_ranks(model: nn.Module, x, y, loss: Callable = F.cross_entropy, kind: Callable = effective_rank):
@@ -68,31 +173,15 @@ def error_ranks(model: nn.Module, x, y, loss: Callable = F.cross_entropy, kind: 
     The error is a matrix (samples, units); for a convolution (samples and positions, channels).
 
     Args:
-        model, x, y, loss: as in `gradients`.
+        model, x, y, loss: as for `one_pass`.
         kind: of `linfa.observe`: effective_rank, participation_ratio or stable_rank.
     """
-    model, errors = _twin(model), {}
-
-    def watch(path):
-        def record(module, inputs, output):
-            def keep(error):
-                flat = error.movedim(1, -1) if isinstance(module, nn.Conv2d) else error
-                errors[path] = flat.reshape(-1, flat.shape[-1])
-
-            output.register_hook(keep)
-
-        return record
-
-    for path, module in model.named_modules():
-        if _is_linear_map(module):
-            module.register_forward_hook(watch(path))
-    local.loss(model, x, y, loss).backward()
-    paths = [path for path, _ in model.named_modules() if path in errors]  # errors arrive from the last layer first
-    return {path: float(kind(_singular_values(errors[path]).cpu().numpy())) for path in paths}
+    errors = one_pass(model, x, y, loss).errors
+    return {path: float(kind(singular_values(error))) for path, error in errors.items()}
 
 
-def _singular_values(matrix):
-    """Singular values, descending, by way of the smaller Gram matrix: positions are many and channels few."""
+def singular_values(matrix: torch.Tensor):
+    """Singular values, descending, in numpy, by way of the smaller Gram matrix: positions are many and channels few."""
     matrix = matrix.double()
     gram = matrix.mT @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.mT
-    return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)
+    return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1).cpu().numpy()

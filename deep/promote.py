@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils import parametrize
 
 from deep import chain, factored, forward_mode, layers, local, ops
+from deep.activity import Normalisation
 from deep.unsupported import Unsupported
 from linfa.rules import Direct, Euclidean, Factored, Full, Layerwise, Local, Plain, Rule
 
@@ -30,7 +31,7 @@ PLAIN = layers.PLAIN | factored.PLAIN
 
 ADDED = (
     "feedback", "rule", "spread", "cuts", "path", "first", "is_cut", "edges", "source_is_input",
-    "U", "s", "V", "teacher",
+    "U", "s", "V", "teacher", "normalisation",
 )  # fmt: skip
 """The attributes that promotion adds to a layer."""
 
@@ -54,9 +55,9 @@ def promote(
     Args:
         model: any module whose linear maps are `nn.Linear` and `nn.Conv2d`; changed in place.
         rule: a `linfa.Rule`.
-        sample: an input of the model (a tuple for several), of any batch size, on the model's device.  Direct and
-            local rules need it, to learn the order of the layers and the sizes of their inputs; with it, layers whose
-            input needs no error get no feedback.
+        sample: an input of the model (a tuple for several), of any batch size, on the model's device.  Direct, local
+            and normalised rules need it, to learn the order of the layers and the sizes of their inputs; with it, layers
+            whose input needs no error get no feedback.
         exact: paths ("blocks.0.fc1", which covers what is below it) or module types to leave on backpropagation.
         seed: of the feedback; each layer draws from a stream of its own.
         stages: for local rules, paths of the submodules that end a stage, in their order, if not those that are found
@@ -70,6 +71,8 @@ def promote(
         Under a rule of factored weights layers have the parameters U, s and V in place of ``weight``: load weights
         before, and build the optimiser after promoting.
         The directions of a rule whose geometry is not Euclidean are taken in the optimiser: `deep.optimizer`.
+        A rule of normalised activities changes the forward pass, too: every promoted layer but the one that runs last
+        normalises its output, beside whatever normalises in the model already.
 
     Raises:
         Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, weights shared
@@ -106,6 +109,8 @@ def promote(
         plan = _layerwise(rule, targets, calls, seed)
     if isinstance(rule.parameterisation, Factored):
         plan = factored.factorised(rule, plan, targets, calls)
+    if rule.activity != Plain():
+        plan = _normalised(rule, targets, calls, plan)
     for module, kind, attributes in plan:  # nothing is changed before everything is known to fit
         module.__class__ = kind
         for name, value in attributes.items():
@@ -128,17 +133,22 @@ def check_rule(rule: Rule) -> None:
         )
     if type(rule.parameterisation) not in (Full, Factored):
         raise Unsupported(f"promotion covers full and factored weights so far, not {rule.parameterisation!r}")
-    if rule.activity != Plain():
-        raise Unsupported(
-            "in torch a normalisation is a layer of the model, with its exact derivative in every rule: put "
-            f"nn.BatchNorm after the hidden layers and promote the rule without {rule.activity!r}"
-        )
     if type(rule.route) not in (Layerwise, Direct, Local):
         raise Unsupported(f"promotion covers layerwise, direct and local routes so far, not {rule.route!r}")
     if isinstance(rule.route, Local) and rule.feedback.bound is not None:
         raise Unsupported(f"a local head descends its loss, and {rule.feedback!r} clamps its gradient: use clamp=None")
     if isinstance(rule.route, Local) and not rule.feedback.starts_at_random:
         raise Unsupported(f"{rule.feedback} starts from a forward weight, and a local head has none")
+    if rule.activity != Plain() and isinstance(rule.route, Local):
+        raise Unsupported(
+            f"promotion finds local modules in the model as it is, without {rule.activity!r}: put nn.BatchNorm after the "
+            "hidden layers and promote the rule without it"
+        )
+    if rule.activity != Plain() and getattr(rule.route, "exact_top", 0):
+        raise Unsupported(
+            f"promotion reads the error of {rule.route!r} at the input of an exact layer, where it has not been taken "
+            f"back through {rule.activity!r} as in the core: use exact_top=0, or layers nn.BatchNorm of the model"
+        )
     if "J" in rule.plasticity.reads and not rule.route.single_layer and rule.plasticity.directions != 1:
         raise Unsupported(
             f"{rule.name} cannot be promoted with {rule.plasticity!r}: edges of {rule.route!r} span several layers, "
@@ -149,6 +159,8 @@ def check_rule(rule: Rule) -> None:
 
 def demote(model: nn.Module) -> nn.Module:
     """Give a promoted model back to backpropagation: the same module classes as before, without feedback.
+
+    What else a rule brought goes, too: the layers of a normalised one do not normalise any more.
 
     >>> import linfa
     >>> net = demote(promote(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), linfa.fa()))
@@ -379,3 +391,18 @@ def _local(model, rule, sample, exact, seed, stages):
     for name, parameter in feedback.items():
         model.register_parameter(name, parameter)
     return model
+
+
+def _normalised(rule, targets, calls, plan):
+    """The plan with a normalised output of every layer but the one that runs last."""
+    if calls is None:
+        raise ValueError(f"{rule.name} normalises every layer but the last: pass sample=<an input of the model> to see "
+                         "which one that is")  # fmt: skip
+    head, out = targets[list(calls)[-1]], []
+    for module, kind, attributes in plan:
+        if module is not head:
+            axis = -3 if isinstance(module, nn.Conv2d) else -1
+            part = Normalisation(rule.activity, module.weight.shape[0], axis).to(module.weight).train(module.training)
+            kind, attributes = layers.NORMALISED[kind], {**attributes, "normalisation": part}
+        out.append((module, kind, attributes))
+    return out

@@ -59,7 +59,8 @@ class Surrogate(nn.Module):
 def surrogate_net(make, promoted, paths):
     """A fresh net (from ``make``) with the promoted net's numbers, its layers replaced by surrogates."""
     net = make()
-    plain = {k: v for k, v in promoted.state_dict().items() if ".feedback." not in k and "spread" not in k}
+    added = (".feedback.", "spread", ".normalisation.")
+    plain = {k: v for k, v in promoted.state_dict().items() if not any(name in k for name in added)}
     net.load_state_dict(plain)
     for path in paths:
         parent, _, name = path.rpartition(".")
@@ -170,3 +171,17 @@ def arrival(net, x, paths, source, source_is_input):
         return read[0]
 
     return run
+
+
+def normalised(kind, y):
+    """A layer's output, its units standardised or whitened over all samples and positions, by plain autograd."""
+    axis = 1 if y.dim() == 4 else -1
+    a = y.movedim(axis, 0)
+    shape = a.shape
+    a = a.flatten(1) - a.flatten(1).mean(1, keepdim=True)
+    if kind == "standardised":
+        h = a / a.square().mean(1, keepdim=True).sqrt()
+    else:
+        values, basis = torch.linalg.eigh(a @ a.T / a.shape[1])
+        h = basis @ torch.diag(values**-0.5) @ basis.T @ a
+    return h.reshape(shape).movedim(0, axis)

@@ -7,7 +7,7 @@ from torch import nn
 
 import deep
 from deep import layers
-from linfa.rules import Dense, Direct, Full, Layerwise, RandomFactors, Rule, named
+from linfa.rules import Dense, Direct, Full, Layerwise, Plain, RandomFactors, Rule, named
 
 from .covered import promotable  # isort: skip
 from .oracles import feedback_matrix, multi_root_gradients, surrogate_net  # isort: skip
@@ -64,9 +64,13 @@ class TokenBlock(Block):
 
 
 NETS = {"conv": (ConvNet, (5, 3, 9, 8)), "block": (Block, (5, 7, 6)), "tokens": (TokenBlock, (5, 7, 6))}
-FULL = {n: r for n, r in promotable().items() if r.parameterisation == Full()}  # test_factored.py has the others
-LAYERWISE = {n: r for n, r in FULL.items() if isinstance(r.route, Layerwise)}
-DIRECT = {n: r for n, r in FULL.items() if isinstance(r.route, Direct)}
+COVERED = {  # test_factored.py and test_activity.py have the others
+    name: rule
+    for name, rule in promotable().items()
+    if rule.parameterisation == Full() and rule.activity == Plain()
+}
+LAYERWISE = {n: r for n, r in COVERED.items() if isinstance(r.route, Layerwise)}
+DIRECT = {n: r for n, r in COVERED.items() if isinstance(r.route, Direct)}
 DIRECT["two exact layers"] = Rule(Direct(exact_top=2), Dense(), name="two exact layers")
 
 

@@ -241,14 +241,6 @@ def test_rules_whose_steps_have_no_symbolic_form_are_verified_too(geometry):
     assert certificate.notes == ("not derived: a part of the rule has no symbolic form",)
 
 
-def test_no_promotion():
-    pytest.importorskip("torch")
-    from deep.promote import Unsupported, check_rule
-
-    with pytest.raises(Unsupported, match=r"put nn\.BatchNorm after the hidden layers and promote the rule without"):
-        check_rule(linfa.normalised(linfa.fa()))
-
-
 def test_no_symbols():
     from linfa.algebra import row_norms, svd
 

@@ -7,7 +7,8 @@ local.py     local losses, module by module       chain.py  the stages of a mode
 factored.py  layers that store U, s and V         ranks.py  their rank lowered during training
 optimizer.py the step of a rule's geometry        activity.py  normalised outputs
 models/      a few networks                       data/    readers, batches, augmentation
-train.py     a plain training loop                measure.py  alignment and error rank while training
+train.py     a plain training loop                log.py   the files of a run
+measure.py   alignment and error rank             record.py   both, and ranks of gradients, while training
 """
 
 from deep.factored import retract
@@ -15,7 +16,9 @@ from deep.local import loss, modules
 from deep.optimizer import optimizer
 from deep.promote import Unsupported, demote, promote
 from deep.ranks import scheduled_ranks, shrink
+from deep.record import Recorder
 
 __all__ = [
-    "Unsupported", "demote", "loss", "modules", "optimizer", "promote", "retract", "scheduled_ranks", "shrink",
+    "Recorder", "Unsupported", "demote", "loss", "modules", "optimizer", "promote", "retract", "scheduled_ranks",
+    "shrink",
 ]  # fmt: skip

@@ -3,7 +3,6 @@
 The loop is the one that anybody would write (``loss.backward(); optimizer.step()``); use your own if you have one.
 """
 
-import csv
 import json
 import math
 import os
@@ -18,7 +17,9 @@ import linfa
 from deep import local
 from deep.data import Images, batches
 from deep.factored import retract
+from deep.log import write, write_rows
 from deep.optimizer import check_optimizer
+from deep.record import Recorder
 from linfa.verify import Certificate
 
 
@@ -45,6 +46,7 @@ def train(
     augment: Callable | None = None,
     loss: Callable = F.cross_entropy,
     monitor: Callable[[nn.Module, int], dict] | None = None,
+    recorder: Recorder | None = None,
     certificate: Certificate | None = None,
     unverified: bool = False,
     progress: bool = True,
@@ -70,6 +72,7 @@ def train(
         augment: (images uint8 or float, generator) -> images.
         loss: (logits, labels) -> scalar mean, the criterion of `deep.loss`.
         monitor: (model, epoch) -> more columns for the log, plain numbers or text.
+        recorder: called with every batch before its step; a resumed run goes on with it.
         certificate: of the rule; by default `linfa.verify` makes one.
         unverified: train although the certificate does not pass.
         progress: show a bar where the output is a terminal.
@@ -96,13 +99,14 @@ def train(
         raise Unverified(f"{rule.name} does not pass its own claims (see linfa.verify); pass unverified=True to go on")
     about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "batch_size": batch_size}
     about |= {"data": training.source, "settings": settings or {}}
-    rows = _resume(folder, about, model, optimizer, scheduler, epochs)
-    _write(folder / "certificate.json", certificate.to_json())
+    rows = _resume(folder, about, model, optimizer, scheduler, recorder, epochs)
+    write(folder / "certificate.json", certificate.to_json())
     if len(rows) < epochs:
         (folder / "result.json").unlink(missing_ok=True)  # of a run that was whole with fewer epochs
     bar = _bar(progress, epochs, len(rows), rule.name)
     for epoch in range(len(rows), epochs):
-        row = {"epoch": epoch + 1, **_epoch(model, training, optimizer, batch_size, (seed, epoch), augment, loss)}
+        seen = _epoch(model, training, optimizer, batch_size, (seed, epoch), augment, loss, recorder)
+        row = {"epoch": epoch + 1, **seen}
         if scheduler is not None:
             scheduler.step()
         test_loss, test_accuracy = evaluate(model, test, loss)
@@ -117,14 +121,15 @@ def train(
             row |= monitor(model, epoch + 1)
         rows.append(json.loads(json.dumps(row)))  # plain numbers alone: a checkpoint with numpy's does not load again
         _save(folder / "checkpoint.pt", {"rows": rows, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-              "scheduler": None if scheduler is None else scheduler.state_dict()})  # fmt: skip
-        _log(folder, rows)
+              "scheduler": None if scheduler is None else scheduler.state_dict(),
+              "recorder": None if recorder is None else recorder.state_dict()})  # fmt: skip
+        write_rows(folder, "log", rows)
         bar.update()
         bar.set_postfix(test=f"{test_accuracy:.3f}")
     bar.close()
-    _write(
-        folder / "result.json", json.dumps({**about, "epochs": epochs, "last": rows[-1] if rows else None}, indent=1)
-    )
+    if recorder is not None:
+        recorder.close()
+    write(folder / "result.json", json.dumps({**about, "epochs": epochs, "last": rows[-1] if rows else None}, indent=1))
     return rows
 
 
@@ -149,7 +154,7 @@ def evaluate(model: nn.Module, images: Images, loss: Callable = F.cross_entropy,
     return total / len(images), right / len(images)
 
 
-def _epoch(model, images, optimizer, batch_size, seed, augment, loss):
+def _epoch(model, images, optimizer, batch_size, seed, augment, loss, recorder):
     """One pass over the data; its order and every draw in it depend on the seed alone."""
     mixed = seed[0] * 1_000_003 + seed[1]
     torch.manual_seed(mixed)
@@ -157,6 +162,8 @@ def _epoch(model, images, optimizer, batch_size, seed, augment, loss):
     model.train()
     total, right, seen = torch.zeros((), device=images.x.device), 0, 0
     for x, y in batches(images, batch_size, generator, augment):
+        if recorder is not None:
+            recorder(x, y)
         last = []
 
         def watched(logits, y, last=last):
@@ -174,7 +181,7 @@ def _epoch(model, images, optimizer, batch_size, seed, augment, loss):
     return {"train_loss": float(total) / seen, "train_accuracy": int(right) / seen}
 
 
-def _resume(folder, about, model, optimizer, scheduler, epochs) -> list[dict]:
+def _resume(folder, about, model, optimizer, scheduler, recorder, epochs) -> list[dict]:
     folder.mkdir(parents=True, exist_ok=True)
     described = folder / "run.json"
     if described.exists():
@@ -187,7 +194,7 @@ def _resume(folder, about, model, optimizer, scheduler, epochs) -> list[dict]:
                 + "): resume with the same, or choose another folder"
             )
     else:
-        _write(described, json.dumps(about, indent=1))
+        write(described, json.dumps(about, indent=1))
     checkpoint = folder / "checkpoint.pt"
     if not checkpoint.exists():
         return []
@@ -199,7 +206,9 @@ def _resume(folder, about, model, optimizer, scheduler, epochs) -> list[dict]:
     optimizer.load_state_dict(saved["optimizer"])
     if scheduler is not None:
         scheduler.load_state_dict(saved["scheduler"])
-    _log(folder, saved["rows"])  # a run may have been killed between its checkpoint and its log
+    if recorder is not None and saved.get("recorder") is not None:
+        recorder.load_state_dict(saved["recorder"])
+    write_rows(folder, "log", saved["rows"])  # a run may have been killed between its checkpoint and its log
     return saved["rows"]
 
 
@@ -208,22 +217,6 @@ def _save(path, content):
     part = path.with_suffix(".part")
     torch.save(content, part)
     os.replace(part, path)
-
-
-def _write(path, text):
-    part = path.with_name(path.name + ".part")
-    part.write_text(text + "\n")
-    os.replace(part, path)
-
-
-def _log(folder, rows):
-    _write(folder / "log.jsonl", "\n".join(map(json.dumps, rows)))
-    part = folder / "log.csv.part"
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(part, folder / "log.csv")
 
 
 def _bar(progress, total, done, name):

@@ -181,7 +181,7 @@ def test_scheduler_state_and_resume():
 
 
 def test_closure_and_idle_weights():
-    model = deep.promote(net(), linfa.muon(linfa.fa()))
+    model = deep.promote(net(), linfa.muon(KP))
     descent = deep.optimizer(model, 0.1)
     idle = model[6].weight
 

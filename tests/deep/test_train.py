@@ -217,11 +217,11 @@ def test_a_run_killed_by_its_monitor_goes_on(tmp_path, images):
 
 
 def test_a_run_killed_between_checkpoint_and_log_has_its_log_in_the_end(tmp_path, images, monkeypatch):
-    def killer(folder, rows):
+    def killer(folder, name, rows):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_log", killer)
+        patch.setattr(training, "write_rows", killer)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, images, linfa.bp(), 1)
     rows = run(tmp_path, images, linfa.bp(), 1)[1]

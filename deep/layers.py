@@ -12,20 +12,20 @@ from deep import forward_mode, ops
 from linfa.rules import Euclidean
 
 
+def gradient_decay(rule) -> float:
+    """The decay in a weight's gradient: none where a direction is to be taken of the gradient alone."""
+    return rule.decay if rule.geometry == Euclidean() else 0.0
+
+
 class Promoted:
     """Mixed into a promoted layer; ``feedback`` holds what its edges store, ``rule`` the rule."""
 
     def extra_repr(self):
         return f"{super().extra_repr()}, rule={self.rule.name}"
 
-    @property
-    def own_decay(self):
-        """The decay that is no part of the weight's gradient, since a direction is to be taken of the rest alone."""
-        return 0.0 if self.rule.geometry == Euclidean() else self.rule.decay
-
     def decayed_weight(self):
         """The weight with the rule's decay in its gradient, or without it where the optimiser takes it."""
-        return ops.decayed(self.weight, self.rule.decay - self.own_decay)
+        return ops.decayed(self.weight, gradient_decay(self.rule))
 
 
 def autocast(*tensors):

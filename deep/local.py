@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from deep import ops
 from deep.chain import Part
+from deep.layers import gradient_decay
 from linfa.algebra import product
 from linfa.rules import Rule
 
@@ -140,6 +141,11 @@ def _empty(kind):
     return made.__new__(made)
 
 
+def linear_maps(model) -> dict[str, nn.Module]:
+    """The layers of a `LocalModel` whose weights its rule moves, by path."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))}
+
+
 def restore(model) -> None:
     """Take the losses and heads of a `LocalModel` away."""
     for number in range(1, len(model.local.parts)):
@@ -159,11 +165,10 @@ def pooled(h):
 
 def _loss(model, example):
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    decay = model.local.rule.decay
-    fade = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
-    taught = [
-        ops.decayed(p, decay if id(p) in fade or name.startswith("feedback_") else 0.0) for name, p in named.items()
-    ]
+    rule = model.local.rule
+    rates = {id(m.weight): gradient_decay(rule) for m in linear_maps(model).values()}
+    heads = {head for number in range(1, len(model.local.parts)) for head in model.local.heads(number)}
+    taught = [ops.decayed(p, rule.decay if name in heads else rates.get(id(p), 0.0)) for name, p in named.items()]
     return LocalLoss.apply(model, example, torch.is_grad_enabled(), tuple(named), *taught)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from deep import layers, local, ops
 from deep.factored import FactoredLayer, factored_layers
+from deep.optimizer import taught
 from deep.promote import PLAIN, demote
 from linfa.algebra import product
 from linfa.observe import effective_rank
@@ -119,10 +120,11 @@ def gradients(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[
 
 def updates(model: nn.Module, gradients: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The direction that the rule of each promoted layer descends, by its geometry, for these gradients."""
-    promoted = {p: m for p, m in model.named_modules() if isinstance(m, layers.Promoted) and p in gradients}
-    if not promoted:
+    found, rules = taught(model)
+    promoted = {path: layer for path, layer in found.items() if path in gradients}
+    if len({rule.geometry for rule in rules}) != 1:
         return gradients
-    geometry = next(iter(promoted.values())).rule.geometry
+    geometry = next(iter(rules)).geometry
     matrices = tuple(ops.matricise(gradients[path], getattr(m, "groups", 1)) for path, m in promoted.items())
     return gradients | dict(zip(promoted, geometry.directions(matrices), strict=True))
 

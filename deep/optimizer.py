@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from deep import layers, ops
-from linfa.rules import Euclidean, Geometry
+from deep import layers, local, ops
+from linfa.rules import Euclidean, Geometry, Rule
 
 
 class Directed(Optimizer):
@@ -103,6 +103,19 @@ class Directed(Optimizer):
             self.others.param_groups, self.others.state = self.param_groups[1:], self.state
 
 
+def taught(model: nn.Module) -> tuple[dict[str, nn.Module], set[Rule]]:
+    """The layers whose weights a rule moves, by path, and the rules of a promoted model."""
+    found, rules = {}, set()
+    for path, module in model.named_modules():
+        if isinstance(module, local.LocalModel):
+            found |= {f"{path}.{inner}".lstrip("."): m for inner, m in local.linear_maps(module).items()}
+            rules.add(module.local.rule)
+        elif isinstance(module, layers.Promoted):
+            found[path] = module
+            rules.add(module.rule)
+    return found, rules
+
+
 def optimizer(
     model: nn.Module,
     lr: float,
@@ -138,8 +151,8 @@ def optimizer(
     >>> [len(group["params"]) for group in steps.param_groups]
     [2, 2]
     """
-    promoted = {path: m for path, m in model.named_modules() if isinstance(m, layers.Promoted)}
-    kinds = {(m.rule.geometry, m.own_decay) for m in promoted.values()}
+    promoted, rules = taught(model)
+    kinds = {(rule.geometry, rule.decay - layers.gradient_decay(rule)) for rule in rules}
     if len(kinds) != 1:
         raise ValueError(f"an optimiser has one geometry and one decay, and the model's layers have {kinds or 'none'}: "
                          "promote the model first, with one rule")  # fmt: skip

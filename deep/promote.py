@@ -56,8 +56,8 @@ def promote(
         model: any module whose linear maps are `nn.Linear` and `nn.Conv2d`; changed in place.
         rule: a `linfa.Rule`.
         sample: an input of the model (a tuple for several), of any batch size, on the model's device.  Direct, local
-            and normalised rules need it, to learn the order of the layers and the sizes of their inputs; with it, layers
-            whose input needs no error get no feedback.
+            and normalised rules need it, to learn the order of the layers and the sizes of their inputs; with it,
+            layers whose input needs no error get no feedback.
         exact: paths ("blocks.0.fc1", which covers what is below it) or module types to leave on backpropagation.
         seed: of the feedback; each layer draws from a stream of its own.
         stages: for local rules, paths of the submodules that end a stage, in their order, if not those that are found
@@ -141,8 +141,8 @@ def check_rule(rule: Rule) -> None:
         raise Unsupported(f"{rule.feedback} starts from a forward weight, and a local head has none")
     if rule.activity != Plain() and isinstance(rule.route, Local):
         raise Unsupported(
-            f"promotion finds local modules in the model as it is, without {rule.activity!r}: put nn.BatchNorm after the "
-            "hidden layers and promote the rule without it"
+            f"promotion finds local modules in the model as it is, without {rule.activity!r}: put nn.BatchNorm after "
+            "the hidden layers and promote the rule without it"
         )
     if rule.activity != Plain() and getattr(rule.route, "exact_top", 0):
         raise Unsupported(

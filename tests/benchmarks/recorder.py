@@ -73,8 +73,10 @@ def main():
         result["models"][name] = {}
         for rule_name, rule in RULES.items():
             row = result["models"][name][rule_name] = measure(name, rule, args)
-            print(f"{name:<10} {rule_name:<10} step {row['step ms']:8.1f} ms   measurement {row['measurement ms']:8.1f} ms"
-                  f"   {100 * row['share']:.2f} % of training")  # fmt: skip
+            print(
+                f"{name:<10} {rule_name:<10} step {row['step ms']:8.1f} ms   "
+                f"measurement {row['measurement ms']:8.1f} ms   {100 * row['share']:.2f} % of training"
+            )
     if args.json:
         with open(args.json, "w") as file:
             json.dump(result, file, indent=1)

@@ -214,6 +214,8 @@ def test_refusals():
     with pytest.raises(deep.Unsupported, match="use exact_top=0"):
         deep.promote(net, linfa.normalised(linfa.ldfa(2, "fixed", direct=True)), sample=X)
     assert type(net.a) is nn.Conv2d
+    with pytest.raises(deep.Unsupported, match="put nn.BatchNorm after the hidden layers"):
+        deep.promote(net, linfa.normalised(linfa.local()), sample=X)
     net = deep.promote(net, linfa.normalised(linfa.fa()), sample=X)
     with pytest.raises(ValueError, match="a single sample has no variance"):
         net(X[:1])  # whose positions are enough for the convolutions alone

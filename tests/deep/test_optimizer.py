@@ -20,6 +20,7 @@ from deep.optimizer import check_optimizer
 from linfa.rules import Euclidean, LayerRates, NewtonSchulz, Polar
 
 KP = linfa.kolen_pollack(0.1)  # its decay stands beside the direction
+SGR = linfa.sgr(decay=0.05)
 GEOMETRIES = {
     "muon": lambda depth: Polar(), "norm kept": lambda depth: Polar(keep_norm=True),
     "newton-schulz": lambda depth: NewtonSchulz(),
@@ -29,7 +30,7 @@ GEOMETRIES = {
 
 @pytest.mark.parametrize("depth", range(1, 7))
 @pytest.mark.parametrize("kind", GEOMETRIES)
-@pytest.mark.parametrize("rule", [linfa.fa(), linfa.bp(), linfa.dfa(), KP], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", [linfa.fa(), linfa.bp(), linfa.dfa(), KP, SGR], ids=lambda rule: rule.name)
 def test_promoted_net_follows_descent(rule, kind, depth):
     rule = replace(rule, geometry=GEOMETRIES[kind](depth))
     worst, promoted, _ = Run(rule, depth, seed=depth).follow(

@@ -107,6 +107,19 @@ def test_cosines_and_angles_by_hand():
     assert [again[path]["feedback_angle"] for path in ("5", "7")] == pytest.approx([180, 0], abs=1e-5)
 
 
+def test_local_losses_are_recorded_too():
+    model = net(linfa.muon(linfa.sgr())).eval()
+    rows = {row["layer"]: row for row in deep.Recorder(model).measure(X, Y)}
+    assert list(rows) == ["0", "5", "7"]
+    assert rows["7"]["error_cosine"] == pytest.approx(1, abs=1e-6)
+    assert abs(rows["0"]["error_cosine"]) < 0.9
+    deep.loss(model, X, Y).backward()
+    mine = model[7].weight.grad.double()
+    s = torch.linalg.svdvals(mine)
+    assert rows["7"]["gradient_stable_rank"] == pytest.approx(float(s.square().sum() / s[0] ** 2), rel=1e-5)
+    assert rows["7"]["feedback_angle"] is None
+
+
 def test_angles_of_kernels_and_factors():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(24, 3)).double()
@@ -144,7 +157,7 @@ def test_rank_of_a_trajectory_in_sketches():
     assert (s > 1e-7 * s[0]).sum() == 3
     true = torch.linalg.svdvals(vectors).numpy()
     assert s[:3] == pytest.approx(true[:3], rel=0.15)
-    a, b = vectors[0], vectors[1]
+    a, b = vectors[0].abs(), vectors[1].abs()  # without signs, their means would give them away
     inner = np.array([float(sketch(a, 512, seed) @ sketch(b, 512, seed)) for seed in range(400)])
     spread = (2 / 512) ** 0.5 * float(a.norm() * b.norm())
     assert inner.mean() == pytest.approx(float(a @ b), abs=4 * spread / 20)
@@ -177,7 +190,7 @@ def test_files(tmp_path):
     assert table[0]["feedback_angle"] == ""
     with deep.Recorder(model, 2, tmp_path / "a") as again:
         again(X, Y)
-    assert len((tmp_path / "a/record.jsonl").read_text().splitlines()) == 3
+        assert len((tmp_path / "a/record.jsonl").read_text().splitlines()) == 3
 
 
 def test_going_on(tmp_path):

@@ -17,6 +17,7 @@ from deep.optimizer import taught
 from deep.promote import PLAIN, demote
 from linfa.algebra import product
 from linfa.observe import effective_rank
+from linfa.rules import Euclidean
 
 
 class Pass(NamedTuple):
@@ -122,9 +123,10 @@ def updates(model: nn.Module, gradients: dict[str, torch.Tensor]) -> dict[str, t
     """The direction that the rule of each promoted layer descends, by its geometry, for these gradients."""
     found, rules = taught(model)
     promoted = {path: layer for path, layer in found.items() if path in gradients}
-    if len({rule.geometry for rule in rules}) != 1:
+    geometries = {rule.geometry for rule in rules} or {Euclidean()}
+    if geometries == {Euclidean()}:
         return gradients
-    geometry = next(iter(rules)).geometry
+    (geometry,) = geometries
     matrices = tuple(ops.matricise(gradients[path], getattr(m, "groups", 1)) for path, m in promoted.items())
     return gradients | dict(zip(promoted, geometry.directions(matrices), strict=True))
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deep import layers, local, ops
+from deep.factored import FactoredLayer
 from linfa.rules import Euclidean, Geometry, Rule
 
 
@@ -163,13 +164,16 @@ def optimizer(
     if decay and euclidean:
         raise ValueError(f"the decay {decay} of the rule is taken beside the directions, so that weights left out of "
                          "them, euclidean=..., would not decay: use a rule without decay")  # fmt: skip
-    directed = [m for path, m in promoted.items() if path not in euclidean and m.weight.requires_grad]
-    taken = {id(m.weight) for m in directed}
-    left = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
-    return Directed(
-        [m.weight for m in directed], [getattr(m, "groups", 1) for m in directed], geometry, lr, momentum, decay,
-        precision, others(left) if left else None,
-    )  # fmt: skip
+    directed = {  # a weight, or the factors in its place, which take the Euclidean step
+        p: 1 if isinstance(layer, FactoredLayer) else getattr(layer, "groups", 1)
+        for path, layer in promoted.items()
+        if path not in euclidean
+        for p in (layer.stored() if isinstance(layer, FactoredLayer) else (layer.weight,))
+        if p.requires_grad
+    }
+    left = [p for p in model.parameters() if p.requires_grad and p not in directed]
+    rest = others(left) if left else None
+    return Directed(tuple(directed), tuple(directed.values()), geometry, lr, momentum, decay, precision, rest)
 
 
 def check_optimizer(rule, chosen: Optimizer) -> None:

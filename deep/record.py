@@ -48,8 +48,8 @@ class Recorder:
     - ``error_cosine``: between the error at the output of the map and the exact one;
     - ``feedback_angle``: degrees between a layerwise edge's feedback and the transpose of the weight, None elsewhere;
     - ``error_*``, ``gradient_*`` and ``trajectory_*``: effective rank, participation ratio and stable rank of the error
-      (samples and positions x units), of the gradient (n_out x n_in) and of the last ``window`` measured gradients
-      (steps x parameters), each in a `sketch` of ``size`` numbers.
+      (samples and positions x units), of the gradient (n_out x n_in; not of factored weights) and of the last
+      ``window`` measured gradients (steps x parameters), each in a `sketch` of ``size`` numbers.
 
     Measuring takes a pass under the rule and one under backpropagation on a copy of the model, and leaves weights,
     gradients, statistics and random numbers alone.  Give a part of a large batch, ``recorder(x[:64], y[:64])``, to make
@@ -121,9 +121,9 @@ class Recorder:
             trajectory.append(sketch(gradient.flatten(), self.size, self.seed).cpu())
             row = {"step": self.step, "layer": path, "update_cosine": updates[path], "error_cosine": errors.get(path),
                    "feedback_angle": angles.get(path)}  # fmt: skip
-            matrices = {"gradient": gradient.flatten(1), "trajectory": torch.stack(tuple(trajectory))}
-            if path in mine.errors:
-                matrices = {"error": mine.errors[path], **matrices}
+            matrices = {"error": mine.errors[path]} if path in mine.errors else {}
+            matrices |= {"gradient": gradient.flatten(1)} if gradient.dim() > 1 else {}
+            matrices["trajectory"] = torch.stack(tuple(trajectory))
             for name, matrix in matrices.items():
                 s = measure.singular_values(matrix)
                 row |= {f"{name}_{kind}_rank": float(rank(s)) for kind, rank in RANKS.items()}

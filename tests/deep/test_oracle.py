@@ -65,9 +65,7 @@ class TokenBlock(Block):
 
 NETS = {"conv": (ConvNet, (5, 3, 9, 8)), "block": (Block, (5, 7, 6)), "tokens": (TokenBlock, (5, 7, 6))}
 COVERED = {  # test_factored.py and test_activity.py have the others
-    name: rule
-    for name, rule in promotable().items()
-    if rule.parameterisation == Full() and rule.activity == Plain()
+    name: rule for name, rule in promotable().items() if rule.parameterisation == Full() and rule.activity == Plain()
 }
 LAYERWISE = {n: r for n, r in COVERED.items() if isinstance(r.route, Layerwise)}
 DIRECT = {n: r for n, r in COVERED.items() if isinstance(r.route, Direct)}

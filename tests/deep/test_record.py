@@ -214,7 +214,7 @@ def test_a_training_run_keeps_its_record(tmp_path):
     labels = torch.arange(40) % 3
     x = torch.randint(0, 255, (40, 1, 4, 4), generator=torch.Generator().manual_seed(0))
     images = Images(x.to(torch.uint8), labels, 3, (0.5,), (0.3,), "noise")
-    rule, certificate = linfa.fa(), linfa.verify(linfa.fa(), promoted=False)
+    rule, certificate = linfa.fa(), linfa.verify(linfa.fa(), promoted=False, depths=(2,))
 
     def run(folder, epochs):
         torch.manual_seed(0)

@@ -178,6 +178,7 @@ def figure(rows: list[dict], rank: str = "effective"):
     """
     import matplotlib.pyplot as plt
     import numpy as np
+    from matplotlib.lines import Line2D
 
     from linfa import plot
 
@@ -199,6 +200,6 @@ def figure(rows: list[dict], rank: str = "effective"):
                 )
             ax.set(title=title, ylabel=label.format(rank), xlabel="step")
             ax.set_ylim(min(0, ax.get_ylim()[0]), top)
-        handles = [plt.Line2D([], [], color=shade, label=layer) for layer, shade in shades.items()]
+        handles = [Line2D([], [], color=shade, label=layer) for layer, shade in shades.items()]
         drawn.legend(handles=handles, title="layer", loc="outside right upper", ncols=1 + len(handles) // 24)
     return drawn

@@ -214,7 +214,7 @@ def test_refusals():
     with pytest.raises(deep.Unsupported, match="use exact_top=0"):
         deep.promote(net, linfa.normalised(linfa.ldfa(2, "fixed", direct=True)), sample=X)
     assert type(net.a) is nn.Conv2d
-    with pytest.raises(deep.Unsupported, match="put nn.BatchNorm after the hidden layers"):
+    with pytest.raises(deep.Unsupported, match=r"put nn\.BatchNorm after the hidden layers"):
         deep.promote(net, linfa.normalised(linfa.local()), sample=X)
     net = deep.promote(net, linfa.normalised(linfa.fa()), sample=X)
     with pytest.raises(ValueError, match="a single sample has no variance"):

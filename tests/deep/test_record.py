@@ -108,11 +108,12 @@ def test_cosines_and_angles_by_hand():
 
 
 def test_local_losses_are_recorded_too():
-    model = net(linfa.muon(linfa.sgr())).eval()
+    model = net(linfa.muon(linfa.local())).eval()
     rows = {row["layer"]: row for row in deep.Recorder(model).measure(X, Y)}
     assert list(rows) == ["0", "5", "7"]
     assert rows["7"]["error_cosine"] == pytest.approx(1, abs=1e-6)
     assert abs(rows["0"]["error_cosine"]) < 0.9
+    assert abs(rows["5"]["error_cosine"]) < 0.9
     deep.loss(model, X, Y).backward()
     mine = model[7].weight.grad.double()
     s = torch.linalg.svdvals(mine)

@@ -207,6 +207,22 @@ def test_left_out_layers_take_the_other_step():
     assert id(model[0].weight) not in set(map(id, left))
 
 
+def test_factors_of_a_weight_take_the_euclidean_step():
+    model = deep.promote(net(), linfa.factored(linfa.fa(), 2), sample=X)
+    descent = deep.optimizer(model, 0.1, 0.0, functools.partial(SGD, lr=0.5))
+    fill(model)
+    before = {name: (p.detach().clone(), p.grad.clone()) for name, p in model.named_parameters() if p.grad is not None}
+    descent.step()
+    for name, (p, g) in before.items():
+        rate = 0.1 if name.split(".")[-1] in "UsV" else 0.5
+        torch.testing.assert_close(model.get_parameter(name).detach(), p - rate * g)
+    assert {name.split(".")[-1] for name in before} == {"U", "s", "V", "weight", "bias"}  # weight: of the batch norm
+    deep.shrink(model, 1, descent)
+    fill(model)
+    descent.step()
+    assert len(descent.param_groups[0]["params"]) == 12
+
+
 def test_what_an_optimizer_refuses():
     model = deep.promote(net(), linfa.muon(KP))
     with pytest.raises(ValueError, match="promote the model first"):

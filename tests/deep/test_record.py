@@ -121,6 +121,17 @@ def test_local_losses_are_recorded_too():
     assert rows["7"]["feedback_angle"] is None
 
 
+@pytest.mark.parametrize("rule", [linfa.svd_local(2), linfa.factored(linfa.fa(), 3)], ids=lambda rule: rule.name)
+def test_factored_weights_are_recorded_too(rule):
+    model = net(rule).eval()
+    rows = {row["layer"]: row for row in deep.Recorder(model).measure(X, Y)}
+    assert "gradient_stable_rank" not in rows["5"]
+    assert rows["5"]["trajectory_stable_rank"] == pytest.approx(1)
+    assert abs(rows["0"]["update_cosine"]) < 0.95
+    assert (rows["7"]["feedback_angle"] is None) == isinstance(rule.route, linfa.rules.Direct)
+    loop(model, deep.Recorder(model, 1), 2)
+
+
 def test_angles_of_kernels_and_factors():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(24, 3)).double()

@@ -41,7 +41,7 @@ def spelled(part) -> str:
     for kind in PARTS.values():
         if part in kind and sum(type(other) is type(part) for other in kind) == 1:
             return type(part).__name__
-    return text.replace("retraction=None", "").replace("penalties=(),", "").replace(", )", ")").replace("  ", " ")
+    return text.replace(", retraction=None", "").replace(", penalties=()", "")
 
 
 class Page:

@@ -2,6 +2,8 @@
 
 promote.py   (model, rule) -> the same model with another backward, and back
 layers.py    what a promoted layer becomes        ops.py   the autograd functions
+attention.py multi-head attention                 maps.py  the linear maps of a layer
+table.py     what each layer's rule, rank and cost are
 forward_mode.py  tangents that run along in the training forward of directional rules
 local.py     local losses, module by module       chain.py  the stages of a model
 factored.py  layers that store U, s and V         ranks.py  their rank lowered during training
@@ -17,8 +19,9 @@ from deep.optimizer import optimizer
 from deep.promote import Unsupported, demote, promote
 from deep.ranks import scheduled_ranks, shrink
 from deep.record import Recorder
+from deep.table import table
 
 __all__ = [
     "Recorder", "Unsupported", "demote", "loss", "modules", "optimizer", "promote", "retract", "scheduled_ranks",
-    "shrink",
+    "shrink", "table",
 ]  # fmt: skip

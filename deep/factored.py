@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep import layers, ops
-from deep.layers import Promoted, autocast, edge_stored, padded
+from deep.layers import Promoted, autocast, edge_stored, padded, prepared
 from deep.unsupported import Unsupported
 from linfa.algebra import scaled
 from linfa.rules import SVD, Layerwise, SVDStructured, Transpose
@@ -117,8 +117,7 @@ class FactoredEdgeConv2d(FactoredConv2d, nn.Conv2d):
             return self(x[None])[0]
         y = self.linear_map(ops.detach(x))
         x, weight, *stored = autocast(x, self.seen_weight(), *edge_stored(self))
-        x, padding = padded(self, x)
-        geometry = (self.stride, padding, self.dilation, self.groups)
+        x, geometry = prepared(self, x)
         return ops.apply(ops.ConvEdge, x, weight, y, self.rule, geometry, *stored)
 
 

@@ -18,14 +18,23 @@ def gradient_decay(rule) -> float:
 
 
 class Promoted:
-    """Mixed into a promoted layer; ``feedback`` holds what its edges store, ``rule`` the rule."""
+    """Mixed into a promoted layer; ``feedback`` holds what its edges store, ``rule`` the rule.
+
+    Of the layers that share a weight, one ``decays`` it.
+    """
+
+    decays = True
 
     def extra_repr(self):
         return f"{super().extra_repr()}, rule={self.rule.name}"
 
     def decayed_weight(self):
         """The weight with the rule's decay in its gradient, or without it where the optimiser takes it."""
-        return ops.decayed(self.weight, gradient_decay(self.rule))
+        return self.decayed(self.weight)
+
+    def decayed(self, weight):
+        """A weight of the layer, with that decay."""
+        return ops.decayed(weight, gradient_decay(self.rule) if self.decays else 0.0)
 
 
 def autocast(*tensors):
@@ -45,42 +54,82 @@ def stored(rule, parameters):
     return tuple(ops.decayed(B, rule.decay) if B.requires_grad else B for B in matrices)
 
 
-def edge_stored(layer):
-    """What a layer's own edge stores, drawn anew where the rule says so."""
-    feedback, rule = layer.feedback, layer.rule
+def edge_stored(layer, name=None):
+    """What a layer's own edge stores, or the one of a name, drawn anew where the rule says so."""
+    rule, feedback = layer.rule, layer.feedback if name is None else layer.feedback[name]
     if rule.feedback.redrawn and layer.training and torch.is_grad_enabled():
+        spread = layer.spread if name is None else layer.spread[list(layer.feedback).index(name)]
         with torch.no_grad():
             for matrix in feedback.values():
-                matrix.copy_(rule.feedback.draw(torch.randn_like(matrix), layer.spread))
+                matrix.copy_(rule.feedback.draw(torch.randn_like(matrix), spread))
     return stored(rule, feedback)
 
 
 class EdgeLinear(Promoted, nn.Linear):
     """`nn.Linear` on a layerwise edge; without feedback where its input needs no error."""
 
-    def forward(self, x):
-        x, weight, bias, *stored = autocast(x, self.decayed_weight(), self.bias, *edge_stored(self))
+    def forward(self, input):
+        x, weight, bias, *stored = autocast(input, self.decayed_weight(), self.bias, *edge_stored(self))
         return ops.apply(ops.LinearMap, x, weight, bias, self.rule, *stored)
 
 
 def padded(conv, x):
-    """The input of a convolution with what zeros on both sides cannot pad, and the padding (2,) that is left to do."""
+    """The input of a convolution with what zeros on both sides cannot pad, and the padding that is left to do."""
+    none = (0,) * len(conv.kernel_size)
     if conv.padding_mode != "zeros" or conv.padding == "same":
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-        return F.pad(x, conv._reversed_padding_repeated_twice, mode=mode), (0, 0)
-    return x, (0, 0) if conv.padding == "valid" else conv.padding
+        return F.pad(x, conv._reversed_padding_repeated_twice, mode=mode), none
+    return x, none if conv.padding == "valid" else conv.padding
 
 
-class EdgeConv2d(Promoted, nn.Conv2d):
+def prepared(conv, x, output_size=None):
+    """The input of a convolution as a batch, padded as far as needed, and the geometry that `ops.ConvMap` takes."""
+    spatial, more = len(conv.kernel_size), conv.output_padding
+    if x.dim() == spatial + 1:
+        x = x[None]
+    x, padding = padded(conv, x)
+    if conv.transposed:
+        more = conv._output_padding(x, output_size, conv.stride, padding, conv.kernel_size, spatial, conv.dilation)
+    return x, (conv.stride, padding, conv.dilation, conv.transposed, tuple(more), conv.groups)
+
+
+class EdgeConv(Promoted):
+    """A convolution on a layerwise edge."""
+
+    def forward(self, input, output_size=None):
+        x, geometry = prepared(self, input, output_size)
+        x, weight, bias, *stored = autocast(x, self.decayed_weight(), self.bias, *edge_stored(self))
+        y = ops.apply(ops.ConvMap, x, weight, bias, self.rule, geometry, *stored)
+        return y if input.dim() == y.dim() else y[0]
+
+
+class EdgeConv1d(EdgeConv, nn.Conv1d):
+    """`nn.Conv1d` on a layerwise edge."""
+
+
+class EdgeConv2d(EdgeConv, nn.Conv2d):
     """`nn.Conv2d` on a layerwise edge."""
 
-    def forward(self, x):
-        x, weight, bias, *stored = autocast(x, self.decayed_weight(), self.bias, *edge_stored(self))
-        x, padding = padded(self, x)
-        geometry = (self.stride, padding, self.dilation, self.groups)
-        if x.dim() == 3:
-            return ops.apply(ops.ConvMap, x[None], weight, bias, self.rule, geometry, *stored)[0]
-        return ops.apply(ops.ConvMap, x, weight, bias, self.rule, geometry, *stored)
+
+class EdgeConv3d(EdgeConv, nn.Conv3d):
+    """`nn.Conv3d` on a layerwise edge."""
+
+
+class EdgeConvTranspose1d(EdgeConv, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` on a layerwise edge."""
+
+
+class EdgeConvTranspose2d(EdgeConv, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` on a layerwise edge."""
+
+
+class EdgeConvTranspose3d(EdgeConv, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` on a layerwise edge."""
+
+
+def leading(module, dim):
+    """How many axes of an input number its samples: all but the last, where positions and channels are not apart."""
+    return 1 if isinstance(module, nn.modules.conv._ConvNd) else dim - 1
 
 
 class Cut(Promoted):
@@ -98,13 +147,14 @@ class Cut(Promoted):
         """Whether random directions start here, or are read here."""
         return self.training and "J" in self.rule.plasticity.reads
 
-    def linear_map(self, x):
+    def linear_map(self, x, *args, **kwargs):
         """The map itself, left to autograd but for the rule's decay."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its linear map is")
 
-    def forward(self, x):
+    def forward(self, input, *args, **kwargs):
+        x = input
         if not torch.is_grad_enabled():
-            return self.linear_map(x)
+            return self.linear_map(x, *args, **kwargs)
         if self.first:
             self.cuts.clear()
         if self.is_cut:
@@ -116,10 +166,10 @@ class Cut(Promoted):
             live, probe, x = forward_mode.perturb(x) if self.probes else (x, None, ops.detach(x))
             self.cuts[self.path] = live, probe
         if not self.edges:
-            return self.linear_map(x)
+            return self.linear_map(x, *args, **kwargs)
         if self.source_is_input:
-            return self.linear_map(self.fan_out(x))
-        return self.fan_out(self.linear_map(x))
+            return self.linear_map(self.fan_out(x), *args, **kwargs)
+        return self.fan_out(self.linear_map(x, *args, **kwargs))
 
     def fan_out(self, signal):
         """Join the cuts of this forward pass to the signal whose error they receive."""
@@ -130,7 +180,7 @@ class Cut(Promoted):
                 "on: a direct rule needs every cut in the same pass (re-entrant checkpointing hides them: use "
                 "use_reentrant=False)"
             )
-        lead = signal.dim() - 1 if isinstance(self, nn.Linear) else 1
+        lead = leading(self, signal.dim())
         activities, probes, matrices = [], [], []
         for path, key in self.edges.items():
             x, probe = self.cuts.pop(path)
@@ -157,42 +207,74 @@ class CutLinear(Cut, nn.Linear):
         return F.linear(x, self.decayed_weight(), self.bias)
 
 
-class CutConv2d(Cut, nn.Conv2d):
+class CutConv(Cut):
+    """A convolution on the direct route."""
+
+    def linear_map(self, x, output_size=None):
+        inputs, geometry = prepared(self, x, output_size)
+        y = torch.convolution(inputs, self.decayed_weight(), self.bias, *geometry)
+        return y if x.dim() == y.dim() else y[0]
+
+
+class CutConv1d(CutConv, nn.Conv1d):
+    """`nn.Conv1d` on the direct route."""
+
+
+class CutConv2d(CutConv, nn.Conv2d):
     """`nn.Conv2d` on the direct route."""
 
-    def linear_map(self, x):
-        return self._conv_forward(x, self.decayed_weight(), self.bias)
+
+class CutConv3d(CutConv, nn.Conv3d):
+    """`nn.Conv3d` on the direct route."""
+
+
+class CutConvTranspose1d(CutConv, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` on the direct route."""
+
+
+class CutConvTranspose2d(CutConv, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` on the direct route."""
+
+
+class CutConvTranspose3d(CutConv, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` on the direct route."""
 
 
 class Normalised(Promoted):
     """Mixed in before a promoted layer whose output is normalised, by the module ``normalisation``."""
 
-    def forward(self, x):
-        return self.normalisation(super().forward(x))
+    def forward(self, input, *args, **kwargs):
+        return self.normalisation(super().forward(input, *args, **kwargs))
 
 
-class NormalisedEdgeLinear(Normalised, EdgeLinear):
-    """`EdgeLinear`, normalised."""
-
-
-class NormalisedEdgeConv2d(Normalised, EdgeConv2d):
-    """`EdgeConv2d`, normalised."""
-
-
-class NormalisedCutLinear(Normalised, CutLinear):
-    """`CutLinear`, normalised."""
-
-
-class NormalisedCutConv2d(Normalised, CutConv2d):
-    """`CutConv2d`, normalised."""
-
-
-NORMALISED = {
-    EdgeLinear: NormalisedEdgeLinear, CutLinear: NormalisedCutLinear,
-    EdgeConv2d: NormalisedEdgeConv2d, CutConv2d: NormalisedCutConv2d,
+LAYERWISE = {
+    nn.Linear: EdgeLinear,
+    nn.Conv1d: EdgeConv1d, nn.Conv2d: EdgeConv2d, nn.Conv3d: EdgeConv3d,
+    nn.ConvTranspose1d: EdgeConvTranspose1d, nn.ConvTranspose2d: EdgeConvTranspose2d,
+    nn.ConvTranspose3d: EdgeConvTranspose3d,
 }  # fmt: skip
+"""What a layer becomes on the layerwise route."""
+
+DIRECT = {
+    nn.Linear: CutLinear,
+    nn.Conv1d: CutConv1d, nn.Conv2d: CutConv2d, nn.Conv3d: CutConv3d,
+    nn.ConvTranspose1d: CutConvTranspose1d, nn.ConvTranspose2d: CutConvTranspose2d,
+    nn.ConvTranspose3d: CutConvTranspose3d,
+}  # fmt: skip
+"""What a layer becomes on the direct route."""
+
+
+def _normalised(kind):
+    """The class of a promoted layer whose output is normalised."""
+    about = {"__module__": __name__, "__doc__": f"`{kind.__name__}`, normalised."}
+    return type(f"Normalised{kind.__name__}", (Normalised, kind), about)
+
+
+NORMALISED = {kind: _normalised(kind) for kind in (*LAYERWISE.values(), *DIRECT.values())}
 """The class of a promoted layer with a normalised output."""
 
-PLAIN = {EdgeLinear: nn.Linear, CutLinear: nn.Linear, EdgeConv2d: nn.Conv2d, CutConv2d: nn.Conv2d}
+globals().update({kind.__name__: kind for kind in NORMALISED.values()})  # pickle finds a class by its name
+
+PLAIN = {kind: plain for table in (LAYERWISE, DIRECT) for plain, kind in table.items()}
 PLAIN |= {NORMALISED[kind]: plain for kind, plain in PLAIN.items()}
 """The class that each promoted class goes back to."""

@@ -16,7 +16,7 @@ from torch import nn
 from torch.autograd import Function, grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from deep import ops
+from deep import maps, ops
 from deep.chain import Part
 from deep.layers import gradient_decay
 from linfa.algebra import product
@@ -143,7 +143,7 @@ def _empty(kind):
 
 def linear_maps(model) -> dict[str, nn.Module]:
     """The layers of a `LocalModel` whose weights its rule moves, by path."""
-    return {path: module for path, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))}
+    return {path: module for path, module in model.named_modules() if isinstance(module, maps.LAYERS)}
 
 
 def restore(model) -> None:

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deep import layers, local, ops
+from deep import layers, local, maps, ops
 from deep.factored import FactoredLayer, factored_layers
 from deep.optimizer import taught
-from deep.promote import PLAIN, demote
+from deep.promote import LAYERWISE, demote, original
 from linfa.algebra import product
 from linfa.observe import effective_rank
 from linfa.rules import Euclidean
@@ -25,7 +25,8 @@ class Pass(NamedTuple):
 
     Args:
         gradients: of the weights, in their shapes, without those that are frozen; of factored weights those of U, s and
-            V, one after the other in one vector, penalties included.
+            V, one after the other in one vector, penalties included; in one vector, too, of what makes a computed
+            weight, and of projections of attention that are three parameters.
         errors: at the output of the map, before any normalisation of it, as rows (samples, or samples and positions;
             units); without maps that the loss does not depend on.
     """
@@ -65,10 +66,10 @@ def exact_pass(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> Pass
 def _run(twin, x, y, loss):
     errors = {}
 
-    def watch(path, convolution):
+    def watch(path, spatial):
         def record(output):
             def keep(error):
-                flat = error.movedim(-3, -1) if convolution else error
+                flat = error.movedim(-1 - spatial, -1)
                 errors[path] = flat.reshape(-1, flat.shape[-1])
 
             if output.requires_grad:
@@ -76,26 +77,28 @@ def _run(twin, x, y, loss):
 
         return record
 
-    maps = {path: module for path, module in twin.named_modules() if _is_linear_map(module)}
-    for path, module in maps.items():
-        record = watch(path, isinstance(module, nn.Conv2d))
+    mapped = {path: module for path, module in twin.named_modules() if _is_linear_map(module)}
+    for path, module in mapped.items():
+        if isinstance(module, nn.MultiheadAttention):  # its output is that of its projection
+            continue
+        record = watch(path, len(getattr(module, "kernel_size", ())))
         if isinstance(module, layers.Normalised):
             module.normalisation.register_forward_pre_hook(lambda module, inputs, record=record: record(inputs[0]))
         else:  # before hooks that normalise
             module.register_forward_hook(lambda module, inputs, out, record=record: record(out), prepend=True)
     with torch.random.fork_rng([x.device] if x.is_cuda else []), torch.enable_grad():
         local.loss(twin, x, y, loss).backward()
-    found = {path: _gradient(module) for path, module in maps.items()}
+    found = {path: _gradient(module) for path, module in mapped.items()}
     return Pass(
         {path: gradient for path, gradient in found.items() if gradient is not None},
-        {path: errors[path] for path in maps if path in errors},
+        {path: errors[path] for path in mapped if path in errors},
     )
 
 
 def _gradient(module):
-    if not isinstance(module, FactoredLayer):
-        return module.weight.grad
-    parts = [p.grad for p in module.stored()]
+    parts = [p.grad for p in (module.stored() if isinstance(module, FactoredLayer) else maps.parameters(module))]
+    if len(parts) == 1:
+        return parts[0]
     return None if any(part is None for part in parts) else _flat(parts)
 
 
@@ -104,7 +107,7 @@ def _flat(tensors):
 
 
 def _is_linear_map(module):
-    return type(module) in PLAIN or type(module) in PLAIN.values()
+    return original(module) in LAYERWISE
 
 
 def _twin(model):
@@ -127,8 +130,20 @@ def updates(model: nn.Module, gradients: dict[str, torch.Tensor]) -> dict[str, t
     if geometries == {Euclidean()}:
         return gradients
     (geometry,) = geometries
-    matrices = tuple(ops.matricise(gradients[path], getattr(m, "groups", 1)) for path, m in promoted.items())
-    return gradients | dict(zip(promoted, geometry.directions(matrices), strict=True))
+    pieces = [(path, *one) for path, layer in promoted.items() for one in _pieces(layer, gradients[path])]
+    directions = geometry.directions(tuple(ops.matricise(piece, count) for _, piece, count in pieces))
+    out = dict(gradients)
+    for path in promoted:
+        mine = [D for (owner, _, _), D in zip(pieces, directions, strict=True) if owner == path]
+        out[path] = mine[0] if len(mine) == 1 else _flat(mine)
+    return out
+
+
+def _pieces(layer, gradient):
+    """The gradient of each weight of a layer with the number of matrices in it."""
+    weights = maps.kernels(layer).values()
+    parts = gradient.flatten().split([weight.numel() for weight, _ in weights])
+    return [(part.reshape(weight.shape), count) for part, (weight, count) in zip(parts, weights, strict=True)]
 
 
 def cosines(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -162,8 +177,8 @@ def feedback_angles(model: nn.Module) -> dict[str, float]:
         rule = layer.rule
         stored = tuple(B.detach() for B in layer.feedback.values())
         if isinstance(layer.feedback, nn.ParameterDict) and len(stored) == len(rule.feedback.names):
-            weight = layer.composed() if isinstance(layer, FactoredLayer) else layer.weight.detach()
-            W = ops.matricise(weight, getattr(layer, "groups", 1))
+            factored = isinstance(layer, FactoredLayer)
+            W = ops.matricise(layer.composed(), getattr(layer, "groups", 1)) if factored else maps.matrices(layer)[""]
             stored = tuple(layer.feedback[name].detach() for name in rule.feedback.names)
             B = product(rule.feedback.factors(stored, W))
             cosine = cosines({path: B}, {path: W.mT})[path]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from deep import layers, local, ops
+from deep import layers, local, maps, ops
 from deep.factored import FactoredLayer
 from linfa.rules import Euclidean, Geometry, Rule
 
@@ -23,7 +23,7 @@ class Directed(Optimizer):
 
     Args:
         weights: of the promoted layers, in the order W_1 .. W_L.
-        groups: of each, 1 for what is no grouped convolution.
+        groups: how many matrices each is, 1 for what is neither a grouped convolution nor attention.
         geometry: of the rule.
         lr: of the weights.
         momentum: m in [0, 1).
@@ -164,16 +164,21 @@ def optimizer(
     if decay and euclidean:
         raise ValueError(f"the decay {decay} of the rule is taken beside the directions, so that weights left out of "
                          "them, euclidean=..., would not decay: use a rule without decay")  # fmt: skip
-    directed = {  # a weight, or the factors in its place, which take the Euclidean step
-        p: 1 if isinstance(layer, FactoredLayer) else getattr(layer, "groups", 1)
+    directed = {
+        p: count
         for path, layer in promoted.items()
         if path not in euclidean
-        for p in (layer.stored() if isinstance(layer, FactoredLayer) else (layer.weight,))
+        for p, count in _matrices(layer)
         if p.requires_grad
     }
     left = [p for p in model.parameters() if p.requires_grad and p not in directed]
     rest = others(left) if left else None
     return Directed(tuple(directed), tuple(directed.values()), geometry, lr, momentum, decay, precision, rest)
+
+
+def _matrices(layer):
+    """Weights with the number of matrices in each; in place of a weight its factors, which take the Euclidean step."""
+    return [(p, 1) for p in layer.stored()] if isinstance(layer, FactoredLayer) else maps.kernels(layer).values()
 
 
 def check_optimizer(rule, chosen: Optimizer) -> None:

@@ -5,7 +5,9 @@ beside the weights, as parameters of the layers.  A rule of factored weights rep
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,27 +15,43 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrize
 
-from deep import chain, factored, forward_mode, layers, local, ops
+from deep import attention, chain, factored, forward_mode, layers, local, maps
 from deep.activity import Normalisation
 from deep.unsupported import Unsupported
-from linfa.rules import Direct, Euclidean, Factored, Full, Layerwise, Local, Plain, Rule
+from linfa.rules import Direct, Euclidean, Factored, Full, KolenPollack, Layerwise, Local, Plain, Rule
 
 EXACT = (
     nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding, nn.EmbeddingBag, nn.PReLU,
 )  # fmt: skip
 """Layers with parameters that keep their exact derivative in every rule."""
 
-LAYERWISE = {nn.Linear: layers.EdgeLinear, nn.Conv2d: layers.EdgeConv2d}
-DIRECT = {nn.Linear: layers.CutLinear, nn.Conv2d: layers.CutConv2d}
+LAYERWISE = layers.LAYERWISE | attention.LAYERWISE
+DIRECT = layers.DIRECT | attention.DIRECT
 
-PLAIN = layers.PLAIN | factored.PLAIN
+PLAIN = layers.PLAIN | attention.PLAIN | factored.PLAIN
 """The class that each promoted class goes back to."""
 
 ADDED = (
-    "feedback", "rule", "spread", "cuts", "path", "first", "is_cut", "edges", "source_is_input",
+    "feedback", "rule", "spread", "decays", "cuts", "path", "first", "is_cut", "edges", "source_is_input",
     "U", "s", "V", "teacher", "normalisation",
 )  # fmt: skip
 """The attributes that promotion adds to a layer."""
+
+
+class Call(NamedTuple):
+    """What was seen of a layer in a forward pass.
+
+    Args:
+        shape: of its input, the first of several.
+        needs_error: whether any input does.
+        each: the same for each of its maps.
+        inputs: how many different ones there are.
+    """
+
+    shape: tuple[int, ...]
+    needs_error: bool
+    each: dict[str, bool]
+    inputs: int
 
 
 def promote(
@@ -44,6 +62,7 @@ def promote(
     seed: int = 0,
     stages: Sequence[str] | None = None,
     shared: bool = False,
+    ranks: Mapping[str, int] | None = None,
 ) -> nn.Module:
     """Give every linear map of a model the backward of a rule.
 
@@ -52,19 +71,26 @@ def promote(
     the features (N, n), on the mean of tokens (N, T, n), or on the mean over positions of (N, n, ...).  The heads are
     parameters of the model ("feedback_1_B" for module 1), and `deep.loss` is the loss.
 
+    A weight may be used by several layers: each use is an edge with feedback of its own, and the weight's gradient is
+    their sum.  A weight may be computed from others (`torch.nn.utils.parametrize`): the rule's gradient flows on from
+    it exactly.
+
     Args:
-        model: any module whose linear maps are `nn.Linear` and `nn.Conv2d`; changed in place.
+        model: any module whose linear maps are `nn.Linear`, convolutions of any dimension, transposed ones too, and
+            `nn.MultiheadAttention`, whose queries, keys and values are three maps; changed in place.
         rule: a `linfa.Rule`.
         sample: an input of the model (a tuple for several), of any batch size, on the model's device.  Direct, local
             and normalised rules need it, to learn the order of the layers and the sizes of their inputs; with it,
             layers whose input needs no error get no feedback.
-        exact: paths ("blocks.0.fc1", which covers what is below it) or module types to leave on backpropagation.
+        exact: paths ("blocks.0.fc1") or module types to leave on backpropagation, with all that is below them.
         seed: of the feedback; each layer draws from a stream of its own.
         stages: for local rules, paths of the submodules that end a stage, in their order, if not those that are found
             in the autograd graph of the sample; the last stage ends at the output and need not be named.
         shared: for a direct rule, whether all positions at the input of a convolution share their feedback: a matrix
             for channels in place of one for units, which saves memory (ours).  Plasticity sees the mean over positions
             of an activity and of a Jacobian.
+        ranks: pattern of paths -> rank of the feedback to what matches it, where it is not the rule's; of several
+            patterns that match, the first.  ``{"*.qkv": 96}`` is three times the rank for three maps in one matrix.
 
     Returns:
         The model itself.  ``loss.backward()`` now fills the gradients of the rule, and those of learning feedback.
@@ -75,11 +101,11 @@ def promote(
         normalises its output, beside whatever normalises in the model already.
 
     Raises:
-        Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, weights shared
-            between layers, parametrized weights, a model that is promoted already, stages that are no chain, or a rule
-            that does not fit.
+        Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, a shared or
+            computed weight that the rule cannot follow, a model that is promoted already, stages that are no chain, or
+            a rule that does not fit.
         ValueError: for a missing sample, an unknown path in ``exact`` or ``stages``, an argument that the rule has no
-            use for, or a rank above a width.
+            use for, a rank above a width, or a pattern in ``ranks`` that sets the rank of nothing.
 
     >>> import linfa
     >>> net = promote(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), linfa.ldfa(rank=2))
@@ -94,25 +120,32 @@ def promote(
     if shared and not isinstance(rule.route, Direct):
         raise ValueError(f"shared=True is for feedback that is broadcast, and that of {rule.name} is not")
     if isinstance(rule.route, Local):
+        if ranks:
+            raise ValueError(f"ranks has no use: the feedback of {rule.name} is the heads of modules")
         return _local(model, rule, sample, exact, seed, stages)
     if stages is not None:
         raise ValueError(f"stages divide a model for rules with local losses, and {rule.name} has one loss for all")
     targets = _targets(model, exact)
+    users = _users(model, targets)
+    _check_layers(rule, targets, users)
+    rules = _rules(rule, targets, ranks or {})
     calls = None if sample is None else _trace(model, targets, sample)
     forward = False
     if isinstance(rule.route, Direct):
         if calls is None:
             raise ValueError(f"{rule.name} is a direct rule: pass sample=<an input of the model> to size its feedback")
-        plan = _direct(rule, targets, calls, seed, shared)
+        plan = _direct(rules, rule, targets, calls, seed, shared)
         forward = "J" in rule.plasticity.reads and _follows(model, plan, sample)
     else:
-        plan = _layerwise(rule, targets, calls, seed)
+        plan = _layerwise(rules, targets, calls, seed)
     if isinstance(rule.parameterisation, Factored):
         plan = factored.factorised(rule, plan, targets, calls)
     if rule.activity != Plain():
         plan = _normalised(rule, targets, calls, plan)
     for module, kind, attributes in plan:  # nothing is changed before everything is known to fit
-        module.__class__ = kind
+        maps.become(module, kind)
+        if len(users[module]) > 1 and users[module][0] is not module:
+            module.decays = False  # the first of them decays what they share
         for name, value in attributes.items():
             if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
                 module.register_buffer(name, value)
@@ -172,14 +205,26 @@ def demote(model: nn.Module) -> nn.Module:
             local.restore(module)
         if isinstance(module, forward_mode.ForwardMode):
             module.__class__ = module.plain
-        if type(module) in PLAIN:
+        kind = maps.plain_type(module)
+        if kind in PLAIN:
             if isinstance(module, factored.FactoredLayer):
                 module.weight = nn.Parameter(module.composed(), requires_grad=module.U.requires_grad)
-            module.__class__ = PLAIN[type(module)]
+            maps.become(module, PLAIN[kind])
             for name in ADDED:
                 if any(name in held for held in (vars(module), module._modules, module._buffers, module._parameters)):
                     delattr(module, name)
     return model
+
+
+def original(module: nn.Module) -> type:
+    """The class of a module without promotion and without what `torch.nn.utils.parametrize` put on top.
+
+    >>> import linfa
+    >>> original(promote(nn.Linear(4, 4), linfa.fa())) is nn.Linear
+    True
+    """
+    kind = maps.plain_type(module)
+    return PLAIN.get(kind, kind)
 
 
 def _targets(model, exact) -> dict[str, nn.Module]:
@@ -190,30 +235,26 @@ def _targets(model, exact) -> dict[str, nn.Module]:
     unknown = [p for p in paths if p not in known and p not in dict(model.named_parameters())]
     if unknown:
         raise ValueError(f"exact names no module or parameter of the model: {', '.join(unknown)}")
+    roots = paths + [path for path, module in known.items() if isinstance(module, types)]
 
-    def spared(path, module):
-        return isinstance(module, types) or any(path == p or path.startswith(p + ".") for p in paths)
+    def spared(path):
+        return any(path == p or p == "" or path.startswith(p + ".") for p in roots)
 
-    targets, owners = {}, {}
+    targets = {}
     for path, module in known.items():
-        called = path or type(module).__name__
-        if type(module) in PLAIN:
+        called, kind = path or type(module).__name__, maps.plain_type(module)
+        if kind in PLAIN:
             raise Unsupported(f"{called} is promoted already ({module.rule.name}): demote the model first")
-        if spared(path, module):
+        if spared(path):
             continue
         out = f"leave it on backpropagation with exact=({path!r},)"
-        if parametrize.is_parametrized(module):
-            raise Unsupported(f"{called} has parametrized weights, which promotion does not follow: {out}")
+        if parametrize.is_parametrized(module) and (kind in LAYERWISE or isinstance(module, EXACT)):
+            roots.append(f"{path}.parametrizations".lstrip("."))  # how a weight is made keeps its exact derivative
         own = dict(module.named_parameters(recurse=False))
-        if type(module) in LAYERWISE:
-            if module.weight.is_complex() or not module.weight.is_floating_point():
-                raise Unsupported(f"{called} has weights of dtype {module.weight.dtype}, which no rule covers: {out}")
-            if isinstance(module.weight, nn.parameter.UninitializedParameter):
-                raise Unsupported(f"{called} is a lazy layer: run the model once before promoting it")
-            if id(module.weight) in owners:
-                other = owners[id(module.weight)]
-                raise Unsupported(f"{called} shares its weight with {other}: a rule needs one edge for a weight; {out}")
-            owners[id(module.weight)] = called
+        if kind in LAYERWISE:
+            for W in maps.matrices(module).values():
+                if not W.is_floating_point():
+                    raise Unsupported(f"{called} has weights of dtype {W.dtype}, which no rule covers: {out}")
             targets[path] = module
         elif own and not isinstance(module, EXACT):
             loose = [f"{path}.{name}".lstrip(".") for name in own]
@@ -223,30 +264,83 @@ def _targets(model, exact) -> dict[str, nn.Module]:
                     f"silently stay on backpropagation: say so with exact=({loose[0]!r},) or exact=({path!r},)"
                 )
     if not targets:
-        raise Unsupported(f"{type(model).__name__} has no nn.Linear or nn.Conv2d left to promote")
+        raise Unsupported(f"{type(model).__name__} has no nn.Linear, convolution or attention left to promote")
     return targets
 
 
-def _trace(model, targets, sample) -> dict[str, tuple]:
-    """Path -> (shape of the input, whether it needs an error), in the order of the calls of one forward pass."""
-    calls, modes, handles = {}, {m: m.training for m in model.modules()}, []
+def _users(model, targets) -> dict[nn.Module, list[nn.Module]]:
+    """Layer to promote -> the modules that use its weight, those to promote first."""
+    uses = {}
+    for module in [*targets.values(), *model.modules()]:
+        for parameter in maps.parameters(module):
+            uses.setdefault(id(parameter), {})[module] = None
+    return {module: list({user: None for p in maps.parameters(module) for user in uses[id(p)]})
+            for module in targets.values()}  # fmt: skip
+
+
+def _check_layers(rule, targets, users):
+    """Raise Unsupported for a weight that the rule cannot follow, or a layer that it does not cover."""
+    for path, module in targets.items():
+        called, kind = path or type(module).__name__, maps.plain_type(module)
+        shared, computed = len(users[module]) > 1, maps.is_computed(module)
+        state = "shares its weight with another layer" if shared else "has a weight that is computed from parameters"
+        why = None
+        if isinstance(rule.plasticity, KolenPollack) and rule.route.single_layer and (shared or computed):
+            why = f"{state}, and {rule.name} follows by the gradient of one edge, which is not all that moves it"
+        elif rule.parameterisation != Full() and (shared or computed):
+            why = f"{state}, and {rule.name} learns factors in place of the weight of one layer"
+        elif rule.parameterisation != Full() and kind not in (nn.Linear, nn.Conv2d):
+            why = f"is a {kind.__name__}, and {rule.name} learns factors of nn.Linear and nn.Conv2d alone so far"
+        elif rule.geometry != Euclidean() and computed:
+            why = f"{state}, and {rule.name} takes directions in the space of weights, where no optimiser steps"
+        elif rule.activity != Plain() and isinstance(module, nn.MultiheadAttention):
+            why = f"has three maps inside, whose outputs {rule.activity!r} cannot reach"
+        if why:
+            raise Unsupported(f"{called} {why}: leave it on backpropagation with exact=({path!r},)")
+
+
+def _rules(rule, targets, ranks) -> dict[str, Rule]:
+    """Path -> the rule at the rank of that layer."""
+    if ranks and not hasattr(rule.feedback, "rank"):
+        raise ValueError(f"ranks sets the rank of feedback, and {rule.feedback!r} has none")
+    if ranks and rule.parameterisation != Full():
+        raise Unsupported(f"{rule.parameterisation!r} has one rank for all layers: promote without ranks=")
+    rules, idle = {}, set(ranks)
+    for path in targets:
+        pattern = next((p for p in ranks if fnmatchcase(path, p)), None)
+        rules[path] = rule if pattern is None else rule.at_rank(ranks[pattern])
+        idle.discard(pattern)
+    if idle:
+        named = ", ".join(map(repr, sorted(idle)))
+        raise ValueError(f"ranks: {named} sets the rank of no layer; the layers are {', '.join(targets)}")
+    return rules
+
+
+def _trace(model, targets, sample) -> dict[str, Call]:
+    """Path -> the layer's first call, in the order of the calls of one forward pass."""
+    calls, handles = {}, []
 
     def watch(path):
-        def record(module, inputs):
-            calls.setdefault(path, (tuple(inputs[0].shape), inputs[0].requires_grad))
+        def record(module, args, kwargs):
+            inputs = maps.inputs(module, args, kwargs)
+            needs = {name: x.requires_grad for name, x in inputs.items()}
+            x = next(iter(inputs.values()))
+            distinct = len({id(x) for x in inputs.values()})
+            calls.setdefault(path, Call(tuple(x.shape), any(needs.values()), needs, distinct))
+            inner = f"{path}.out_proj".lstrip(".")
+            if isinstance(module, nn.MultiheadAttention) and inner in targets:  # called by promoted attention only
+                live = any(needs.values()) or any(W.requires_grad for W in maps.parameters(module))
+                calls.setdefault(inner, Call((*x.shape[:-1], module.embed_dim), live, {"": live}, 1))
 
         return record
 
     try:
-        model.eval()
-        handles = [module.register_forward_pre_hook(watch(path)) for path, module in targets.items()]
-        with torch.enable_grad():
+        handles = [m.register_forward_pre_hook(watch(path), with_kwargs=True) for path, m in targets.items()]
+        with torch.enable_grad(), maps.evaluated(model):
             model(*sample) if isinstance(sample, tuple) else model(sample)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     idle = [path for path in targets if path not in calls]
     if idle:
         raise Unsupported(f"{', '.join(idle)} did not run on the sample: name them in exact=(...)")
@@ -299,28 +393,33 @@ def _parameters(rule, arrays, weight) -> nn.ParameterDict:
     )
 
 
-def _layerwise(rule, targets, calls, seed):
-    plan, sizes = [], []
+def _layerwise(rules, targets, calls, seed):
+    plan, sizes = [], {}
     for number, (path, module) in enumerate(targets.items()):
-        if calls is not None and not calls[path][1]:  # its input needs no error, so it has no edge
-            attributes = {"rule": rule, "feedback": nn.ParameterDict()}
-            plan.append((module, LAYERWISE[type(module)], attributes))
-            continue
-        weight = module.weight.detach()
-        matrix = ops.matricise(weight, module.groups) if isinstance(module, nn.Conv2d) else weight
-        forward = matrix.double().cpu().numpy()
-        spread = float(np.sqrt(np.mean(forward**2))) or forward.shape[-1] ** -0.5
-        sizes.append((forward.shape[-1], forward.shape[-2]))
-        arrays = rule.feedback.start(_rng(seed, number), forward, spread)
-        attributes = {"rule": rule, "feedback": _parameters(rule, arrays, weight)}
+        rule, rng, feedback, spreads = rules[path], _rng(seed, number), {}, []
+        for name, weight in maps.matrices(module).items():
+            feedback[name] = nn.ParameterDict()
+            spreads.append(0.0)
+            if calls is not None and not calls[path].each[name]:  # its input needs no error, so it has no edge
+                continue
+            forward = weight.double().cpu().numpy()
+            spreads[-1] = float(np.sqrt(np.mean(forward**2))) or forward.shape[-1] ** -0.5
+            sizes.setdefault(rule, []).append((forward.shape[-1], forward.shape[-2]))
+            feedback[name] = _parameters(rule, rule.feedback.start(rng, forward, spreads[-1]), weight)
+        attributes = {"rule": rule, "feedback": feedback[""] if "" in feedback else nn.ModuleDict(feedback)}
         if rule.feedback.redrawn:  # the only feedback that needs it again, so it belongs to the state
-            attributes["spread"] = weight.new_tensor(spread)
-        plan.append((module, LAYERWISE[type(module)], attributes))
-    rule.feedback.check(sizes)
+            attributes["spread"] = weight.new_tensor(spreads if len(spreads) > 1 else spreads[0])
+        plan.append((module, LAYERWISE[maps.plain_type(module)], attributes))
+    _check_sizes(sizes)
     return plan
 
 
-def _direct(rule, targets, calls, seed, shared):
+def _check_sizes(sizes):
+    for rule, mine in sizes.items():
+        rule.feedback.check(mine)
+
+
+def _direct(rules, rule, targets, calls, seed, shared):
     order = list(calls)
     top = rule.route.exact_top
     if top >= len(order):
@@ -328,37 +427,50 @@ def _direct(rule, targets, calls, seed, shared):
     source = order[-1] if top == 0 else order[-top]
     reach = order if top == 0 else order[: order.index(source)]
     module = targets[source]
+    lead = layers.leading(module, len(calls[source].shape))
     if top:
-        n_e = calls[source][0][-1] if isinstance(module, nn.Linear) else int(np.prod(calls[source][0][1:]))
+        n_e = int(np.prod(calls[source].shape[lead:]))
     elif isinstance(module, nn.Linear):
         n_e = module.out_features
     else:
-        raise Unsupported(f"the last layer, {source}, is a convolution: broadcast from a Linear head")
-    lead = len(calls[source][0]) - 1 if isinstance(module, nn.Linear) else 1
-    edges, feedback, cuts, sizes = {}, nn.ModuleDict(), {}, []
+        kind = maps.plain_type(module).__name__
+        raise Unsupported(f"the last layer, {source}, is a {kind}: broadcast from a Linear head")
+    like = next(iter(maps.matrices(module).values()))
+    edges, feedback, cuts, sizes = {}, nn.ModuleDict(), {}, {}
     for number, path in enumerate(order):
-        shape, needs_error = calls[path]
+        shape, needs_error, _, distinct = calls[path]
         if path not in reach or not needs_error:
             continue
-        n_h = shape[1] if shared and isinstance(targets[path], nn.Conv2d) else int(np.prod(shape[lead:]))
+        if distinct > 1:
+            raise Unsupported(
+                f"{path} attends from one input to another, and on the direct route a layer has one cut: leave it on "
+                f"backpropagation with exact=({path!r},) or choose a layerwise rule"
+            )
+        if shape[:lead] != calls[source].shape[:lead]:
+            raise Unsupported(
+                f"the input of {path} has shape {shape}, and the error at {source} comes for samples "
+                f"{calls[source].shape[:lead]}: leave it on backpropagation with exact=({path!r},)"
+            )
+        channels = shared and isinstance(targets[path], nn.modules.conv._ConvNd)
+        n_h = shape[1] if channels else int(np.prod(shape[lead:]))
         # A direct edge spans several layers and activations: it has a shape, and no single map to start from.
         if not rule.feedback.starts_at_random:
             raise Unsupported(f"{rule.feedback} starts from a forward weight, and a direct edge has none")
         forward = np.broadcast_to(0.0, (n_e, n_h))
-        sizes.append((n_h, n_e))
-        arrays = rule.feedback.start(_rng(seed, number), forward, n_h**-0.5)
+        sizes.setdefault(rules[path], []).append((n_h, n_e))
+        arrays = rules[path].feedback.start(_rng(seed, number), forward, n_h**-0.5)
         edges[path] = path.replace(".", "_")
-        feedback[edges[path]] = _parameters(rule, arrays, module.weight.detach())
-    rule.feedback.check(sizes)
+        feedback[edges[path]] = _parameters(rules[path], arrays, like)
+    _check_sizes(sizes)
     plan = []
     for path in order:
         attributes = {
-            "rule": rule, "path": path, "first": path == order[0], "cuts": cuts, "is_cut": path in edges,
+            "rule": rules[path], "path": path, "first": path == order[0], "cuts": cuts, "is_cut": path in edges,
             "edges": edges if path == source else {}, "source_is_input": top > 0,
         }  # fmt: skip
         if path == source:
             attributes["feedback"] = feedback
-        plan.append((targets[path], DIRECT[type(targets[path])], attributes))
+        plan.append((targets[path], DIRECT[maps.plain_type(targets[path])], attributes))
     return plan
 
 
@@ -369,7 +481,7 @@ def _local(model, rule, sample, exact, seed, stages):
         raise ValueError(f"exact has no use: {rule.name} backpropagates inside of modules")
     known = dict(model.named_modules())
     for path, module in known.items():
-        if type(module) in PLAIN:
+        if maps.plain_type(module) in PLAIN:
             raise Unsupported(f"{path} is promoted already ({module.rule.name}): demote the model first")
     unknown = [path for path in stages or () if path not in known]
     if unknown:
@@ -401,8 +513,10 @@ def _normalised(rule, targets, calls, plan):
     head, out = targets[list(calls)[-1]], []
     for module, kind, attributes in plan:
         if module is not head:
-            axis = -3 if isinstance(module, nn.Conv2d) else -1
-            part = Normalisation(rule.activity, module.weight.shape[0], axis).to(module.weight).train(module.training)
+            axis = -1 - len(module.kernel_size) if isinstance(module, nn.modules.conv._ConvNd) else -1
+            units = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+            like = next(iter(maps.matrices(module).values()))
+            part = Normalisation(rule.activity, units, axis).to(like).train(module.training)
             kind, attributes = layers.NORMALISED[kind], {**attributes, "normalisation": part}
         out.append((module, kind, attributes))
     return out

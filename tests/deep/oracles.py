@@ -8,11 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+CONVOLUTIONS = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
+
 
 def kernel(layer, B):
     """A feedback matrix (n_h, n_e) (or one for each group) as a weight of the layer's shape."""
     if isinstance(layer, nn.Linear):
         return B.transpose(-1, -2)
+    if layer.transposed:
+        return B.reshape(layer.weight.shape)
     if layer.groups == 1:
         return B.T.reshape(layer.weight.shape)
     return torch.cat([b.T.reshape(-1, *layer.weight.shape[1:]) for b in B])
@@ -21,8 +27,9 @@ def kernel(layer, B):
 def feedback_matrix(layer):
     """B (n_h, n_e) of a promoted layer, put together by hand from what it stores."""
     stored, W = layer.feedback, layer.weight.detach()
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, CONVOLUTIONS):
         W = W.flatten(1) if layer.groups == 1 else W.reshape(layer.groups, W.shape[0] // layer.groups, -1)
+        W = W.transpose(-1, -2) if layer.transposed else W
     if "B" in stored:
         return stored["B"].detach()
     if "M" in stored:
@@ -30,6 +37,43 @@ def feedback_matrix(layer):
     if "Q" in stored:
         return torch.einsum("...hr,...re->...he", stored["Q"].detach(), stored["P"].detach())
     return W.transpose(-1, -2)
+
+
+def plain_convolution(layer):
+    """A convolution of the same settings, with numbers of its own."""
+    (kind,) = (kind for kind in CONVOLUTIONS if isinstance(layer, kind))
+    more = {"output_padding": layer.output_padding} if layer.transposed else {}
+    return kind(
+        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, dilation=layer.dilation,
+        groups=layer.groups, bias=layer.bias is not None, padding_mode=layer.padding_mode, **more,
+    ).to(layer.weight)  # fmt: skip
+
+
+def convolution_columns(layer, x, error):
+    """What a convolution sees as samples: activities (g, n_h, samples) and errors (g, n_e, samples), group by group.
+
+    Patches come from a convolution whose kernel is the identity, and those of an error from its derivative.  Activities
+    are differentiable with respect to x.
+    """
+    k, groups = layer.kernel_size, layer.groups
+    one = plain_convolution(layer)
+    small, large = (error, x) if not layer.transposed else (x, error)  # positions, and what patches are taken of
+    flat = small.unflatten(1, (groups, -1)).flatten(3).permute(1, 2, 0, 3).flatten(2)
+    patches = []
+    for part in large.chunk(groups, 1):
+        c = part.shape[1]
+        size = c * torch.Size(k).numel()
+        one.in_channels, one.out_channels, one.groups, one.bias = c, size, 1, None
+        one.weight = nn.Parameter(torch.eye(size).reshape(size, c, *k).to(x))
+        if layer.transposed:  # y = fold(Z): the derivative of <error, y> with respect to Z
+            Z = torch.zeros(len(x), size, *x.shape[2:], dtype=x.dtype, requires_grad=True)
+            one.in_channels, one.out_channels = size, c
+            (seen,) = torch.autograd.grad((one(Z) * part).sum(), Z)
+        else:
+            seen = one(part)
+        patches.append(seen.flatten(2).permute(1, 0, 2).flatten(1))
+    patches = torch.stack(patches)
+    return (flat, patches) if layer.transposed else (patches, flat)
 
 
 class Surrogate(nn.Module):
@@ -41,15 +85,12 @@ class Surrogate(nn.Module):
         if layer.bias is not None:
             self.bias = nn.Parameter(layer.bias.detach().clone())
         self.other = kernel(layer, feedback_matrix(layer))
-        self.linear = isinstance(layer, nn.Linear)
-        if not self.linear:
-            self.conv = nn.Conv2d(
-                layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
-                layer.dilation, layer.groups, layer.bias is not None, layer.padding_mode,
-            )  # fmt: skip
+        self.conv = None if isinstance(layer, nn.Linear) else plain_convolution(layer)
 
     def map(self, x, weight, bias):
-        return F.linear(x, weight, bias) if self.linear else self.conv._conv_forward(x, weight, bias)
+        if self.conv is None:
+            return F.linear(x, weight, bias)
+        return torch.func.functional_call(self.conv, {"weight": weight, "bias": bias}, (x,))
 
     def forward(self, x):
         carried = self.map(x, self.other.to(x), None)

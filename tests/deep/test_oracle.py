@@ -63,7 +63,30 @@ class TokenBlock(Block):
         return self.head(x + self.down(F.gelu(self.up(self.norm2(x)))))
 
 
-NETS = {"conv": (ConvNet, (5, 3, 9, 8)), "block": (Block, (5, 7, 6)), "tokens": (TokenBlock, (5, 7, 6))}
+class Decoder(nn.Module):
+    """Down and up again in one, two and three dimensions: transposed convolutions with stride, groups and no bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv1d(2, 4, 3, stride=2, padding=1, padding_mode="reflect")
+        self.b = nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2)
+        self.c = nn.Conv2d(6, 6, 3, padding="same", groups=6)
+        self.d = nn.ConvTranspose2d(6, 4, (2, 3), stride=(2, 1), dilation=(1, 2), bias=False)
+        self.e = nn.Conv3d(2, 4, (1, 3, 2), padding="valid")
+        self.f = nn.ConvTranspose3d(4, 3, 2, padding=(0, 1, 0))
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, x):
+        x = F.relu(self.b(torch.tanh(self.a(x))))
+        x = torch.tanh(self.c(x.unflatten(-1, (2, -1))))
+        x = torch.tanh(self.d(x)).unflatten(1, (2, 2))
+        return self.head(torch.tanh(self.f(torch.tanh(self.e(x)))).mean((2, 3, 4)))
+
+
+NETS = {
+    "conv": (ConvNet, (5, 3, 9, 8)), "block": (Block, (5, 7, 6)), "tokens": (TokenBlock, (5, 7, 6)),
+    "decoder": (Decoder, (5, 2, 8)),
+}  # fmt: skip
 COVERED = {  # test_factored.py and test_activity.py have the others
     name: rule for name, rule in promotable().items() if rule.parameterisation == Full() and rule.activity == Plain()
 }

@@ -1,0 +1,270 @@
+"""What promotion made of a model, as a table: each layer's rule, rank, feedback and cost."""
+
+import dataclasses
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from torch.utils.flop_counter import FlopCounterMode
+
+from deep import layers, local, maps, ops
+from deep.factored import FactoredLayer
+from deep.promote import EXACT, LAYERWISE, original
+from deep.unsupported import Unsupported
+from linfa.rules import Rule
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer with parameters.
+
+    Args:
+        path: of the module.
+        type: its class, as before promotion.
+        rule: the name of its rule; "exact" where it is left on backpropagation.
+        rank: how many numbers a sample sends through its feedback; None without feedback.
+        feedback: numbers that its feedback stores.
+        forward, backward, plasticity: floating-point operations per sample of products with weights and feedback; None
+            without a formula: for layers that are not promoted themselves, for factored weights, and for plasticity
+            that random directions show the map of several layers.
+    """
+
+    path: str
+    type: str
+    rule: str
+    rank: int | None
+    feedback: int
+    forward: float | None
+    backward: float | None
+    plasticity: float | None
+
+
+COSTS = "forward", "backward", "plasticity"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of all layers with parameters, in the order of the modules; ``str`` makes a text of it."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def total(self) -> Row:
+        """The sums over the layers, those without a formula left out."""
+        costs = {name: sum(getattr(row, name) or 0 for row in self.rows) for name in COSTS}
+        return Row("total", "", "", None, sum(row.feedback for row in self.rows), **costs)
+
+    def __str__(self):
+        head = [field.name for field in dataclasses.fields(Row)]
+        lines = [head] + [[_text(getattr(row, name)) for name in head] for row in (*self.rows, self.total)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        sides = [str.ljust] * 3 + [str.rjust] * 5
+        cells = [[side(cell, w) for side, cell, w in zip(sides, line, widths, strict=True)] for line in lines]
+        return "\n".join("  ".join(line) for line in cells)
+
+
+def _text(value):
+    if not isinstance(value, int | float):
+        return "-" if value is None else value
+    for power, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= power:
+            return f"{value / power:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A map in one call of its layer: on how many columns it acts, in how many blocks, and whether x needs an error."""
+
+    columns: int
+    blocks: int
+    needs_error: bool
+
+
+def table(model: nn.Module, sample) -> Table:
+    """Say for each layer with parameters what its rule is, and what a step on the sample costs.
+
+    Counted are multiplications and additions in products with weights and feedback, as `torch.utils.flop_counter` does
+    it.  The products of attention itself have no parameters and are left out.  The cost of plasticity has a part that
+    does not depend on the number of samples, so per sample it falls with the size of the batch.
+
+    Args:
+        model: promoted or not.
+        sample: a batch for it (a tuple for several inputs), whose first axis numbers the samples.
+
+    Raises:
+        Unsupported: for a model with local losses.
+
+    >>> import linfa
+    >>> from deep.promote import promote
+    >>> x = torch.zeros(4, 8)
+    >>> net = promote(nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.Linear(16, 4)), linfa.ldfa(2), sample=x)
+    >>> print(table(net, x))
+    path   type       rule          rank  feedback  forward  backward  plasticity
+    0      Linear     ldfa(2, oja)     -         0      256       256           0
+    1      LayerNorm  exact            -         0        0         0           0
+    2      Linear     ldfa(2, oja)     2        40      128       208         120
+    total                              -        40      384       464         120
+    """
+    if any(isinstance(module, local.LocalModel) for module in model.modules()):
+        raise Unsupported("a model with local losses has a rule for its modules, not for each layer: demote it first")
+    known = {path: module for path, module in model.named_modules() if _has_parameters(module)}
+    inside = tuple(f"{path}.{part}.".lstrip(".") for path in known for part in ("feedback", "parametrizations"))
+    known = {path: module for path, module in known.items() if not f"{path}.".startswith(inside)}
+    calls, broadcast = _watch(model, known, sample), {}
+    for module in known.values():
+        if isinstance(module, layers.Cut):
+            broadcast |= {path: (module, key) for path, key in module.edges.items()}
+    samples = len(sample[0] if isinstance(sample, tuple) else sample)
+    return Table(tuple(_row(path, module, calls, broadcast.get(path), samples) for path, module in known.items()))
+
+
+def _has_parameters(module):
+    return parametrize.is_parametrized(module) or next(module.parameters(recurse=False), None) is not None
+
+
+def _watch(model, known, sample):
+    """Module -> what was seen of each of its calls, {map: use}, in one forward pass without effects."""
+    calls = {module: [] for module in known.values()}
+
+    def record(module, args, kwargs, y):
+        if original(module) not in LAYERWISE:
+            return
+        seen = {}
+        for name, x in maps.inputs(module, args, kwargs).items():
+            y = y[0] if isinstance(y, tuple) else y
+            blocks = prod(x.shape[: layers.leading(module, x.dim())])
+            seen[name] = _Use(maps.columns(module, x, y), blocks, x.requires_grad)
+        calls[module].append(seen)
+        if type(module) is nn.MultiheadAttention and module.out_proj in calls:  # which it does not call
+            calls[module.out_proj].append({"": _Use(prod(y.shape[:-1]), 1, y.requires_grad)})
+
+    handles = [module.register_forward_hook(record, with_kwargs=True) for module in calls]
+    try:
+        with torch.enable_grad(), maps.evaluated(model):
+            model(*sample) if isinstance(sample, tuple) else model(sample)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _row(path, module, calls, broadcast, samples):
+    promoted, kind = isinstance(module, layers.Promoted), original(module)
+    row = {"path": path, "type": kind.__name__, "rule": module.rule.name if promoted else "exact"}
+    if kind not in LAYERWISE:
+        return Row(**row, rank=None, feedback=0, **dict.fromkeys(COSTS, 0 if isinstance(module, EXACT) else None))
+    edges = _edges(module, calls, broadcast)
+    updates = any(p.requires_grad for p in maps.parameters(module)) or any(edge.reads_gradient for edge in edges)
+    backward = not promoted or (isinstance(module, layers.Cut) and not module.is_cut)  # autograd's, to the input
+    products = [
+        (2 * use.columns * W.numel(), use)
+        for name, W in _matrices(module).items()
+        for use in _uses(calls, module, name)
+    ]
+    costs = {
+        "forward": sum(product for product, _ in products),
+        "backward": sum(product * (updates + (backward and use.needs_error)) for product, use in products)
+        + sum(edge.delivery() for edge in edges),
+        "plasticity": None,
+    }
+    if not (isinstance(module, layers.Cut) and "J" in module.rule.plasticity.reads):
+        costs["plasticity"] = sum(edge.learning() for edge in edges)
+    if isinstance(module, FactoredLayer):
+        costs = dict.fromkeys(COSTS)
+    ranks = [edge.rank for edge in edges if edge.rank is not None]
+    return Row(**row, rank=max(ranks, default=None), feedback=sum(B.numel() for edge in edges for B in edge.stored),
+               **{name: None if cost is None else cost / samples for name, cost in costs.items()})  # fmt: skip
+
+
+def _matrices(module):
+    if isinstance(module, FactoredLayer):
+        return {"": ops.matricise(module.composed(), getattr(module, "groups", 1))}
+    return maps.matrices(module)
+
+
+def _uses(calls, module, name):
+    return [call[name] for call in calls[module]]
+
+
+def _edges(module, calls, broadcast):
+    """The edges to a layer's input: its own, or the one that broadcasts to it."""
+    if broadcast is not None:
+        source, key = broadcast
+        uses = [next(iter(call.values())) for call in calls[source]]
+        uses = [_Use(use.blocks, use.blocks, needs_error=True) for use in uses]
+        return [_Edge(source.rule, _stored(source.rule, source.feedback[key]), None, uses, False)]
+    if isinstance(module, layers.Cut) or not isinstance(module, layers.Promoted):
+        return []
+    edges, blocked = [], isinstance(module, nn.modules.conv._ConvNd)
+    for name, W in _matrices(module).items():
+        stored = _stored(module.rule, module.feedback[name] if name else module.feedback)
+        edges.append(_Edge(module.rule, stored, W.to("meta"), _uses(calls, module, name), blocked))
+    return edges
+
+
+def _stored(rule, parameters):
+    """What an edge stores, in the order of the rule and without numbers."""
+    matrices = [parameters[name] for name in rule.feedback.names] if parameters else []
+    return tuple(nn.Parameter(B.detach().to("meta"), B.requires_grad) for B in matrices)
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """An edge of a rule: what it stores, its weight W or None over several layers, and its uses."""
+
+    rule: Rule
+    stored: tuple
+    W: torch.Tensor | None
+    uses: list[_Use]
+    blocked: bool
+
+    @property
+    def reads_gradient(self):
+        """Whether its plasticity needs the gradient of the weight."""
+        return self.W is not None and self.learns and "G" in self.rule.plasticity.reads
+
+    @property
+    def learns(self):
+        return any(B.requires_grad for B in self.stored)
+
+    @property
+    def factors(self):
+        """The matrices that an error goes through; none where the edge was left out."""
+        there = len(self.stored) == len(self.rule.feedback.names)
+        return self.rule.feedback.factors(self.stored, self.W) if there else ()
+
+    @property
+    def rank(self):
+        if not self.stored and not any(use.needs_error for use in self.uses):
+            return None
+        return min((min(factor.shape[-2:]) for factor in self.factors), default=None)
+
+    def delivery(self):
+        """Operations that carry the error of every column through the factors."""
+        return sum(2 * use.columns * B.numel() for use in self.uses if use.needs_error for B in self.factors)
+
+    def learning(self):
+        """Operations of the plasticity, counted as it runs on matrices without numbers."""
+        return sum(map(self._learning, self.uses)) if self.learns else 0
+
+    def _learning(self, use):
+        *group, n_h, _ = self.stored[0].shape
+        *_, r, n_e = self.stored[-1].shape
+        blocks = use.blocks if self.blocked else 1
+
+        def empty(*shape):
+            return torch.empty(shape, device="meta")
+
+        error, crossed = empty(blocks, *group, n_e, use.columns // blocks), (None, None)
+        if self.blocked and use.needs_error and len(self.stored) == 2:  # as it crossed when it was delivered
+            crossed = self.stored[1], empty(blocks, *group, r, use.columns // blocks)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            G = empty(*group, n_e, n_h)
+            if self.W is None and "G" in self.rule.plasticity.reads:
+                G = error[0] @ empty(use.columns, n_h)
+            J = None if self.W is None else ops.shown(self.rule.plasticity, self.W)
+            ops.feedback_gradients(self.rule, self.stored, G, error, J, crossed)
+        return counter.get_total_flops()

@@ -216,11 +216,13 @@ def _targets(model, exact) -> dict[str, nn.Module]:
             owners[id(module.weight)] = called
             targets[path] = module
         elif own and not isinstance(module, EXACT):
-            loose = [f"{path}.{name}".lstrip(".") for name in own]
+            loose = tuple(f"{path}.{name}".lstrip(".") for name in own)
             if not all(name in paths for name in loose):
+                kind = type(module)
                 raise Unsupported(
-                    f"{called} is a {type(module).__name__} with parameters of its own ({', '.join(own)}), which would "
-                    f"silently stay on backpropagation: say so with exact=({loose[0]!r},) or exact=({path!r},)"
+                    f"{called} is a {kind.__module__}.{kind.__name__} with parameters of its own ({', '.join(own)}), "
+                    f"which would silently stay on backpropagation: say so with exact={loose!r}, or for all of its "
+                    f"kind with exact=({kind.__name__},); a linear map can be replaced by nn.Linear or nn.Conv2d"
                 )
     if not targets:
         raise Unsupported(f"{type(model).__name__} has no nn.Linear or nn.Conv2d left to promote")

@@ -268,7 +268,10 @@ def parametrized():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1)), r"1 is a Conv1d .* exact=\('1.weight',\)"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1)),
+            r"Conv1d .* exact=\('1.weight', '1.bias'\)",
+        ),
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.ConvTranspose2d(4, 4, 1)), "ConvTranspose2d"),
         (lambda: nn.MultiheadAttention(4, 2), "MultiheadAttention"),
         (lambda: nn.Sequential(Own(4, 4)), "Own"),

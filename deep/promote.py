@@ -31,7 +31,7 @@ PLAIN = layers.PLAIN | factored.PLAIN
 
 ADDED = (
     "feedback", "rule", "spread", "cuts", "path", "first", "is_cut", "edges", "source_is_input",
-    "U", "s", "V", "teacher", "normalisation",
+    "U", "s", "V", "teacher", "normalisation", "unscaled",
 )  # fmt: skip
 """The attributes that promotion adds to a layer."""
 
@@ -295,7 +295,7 @@ def _parameters(rule, arrays, weight) -> nn.ParameterDict:
     learns = rule.plasticity.learns(len(arrays))
     return nn.ParameterDict(
         {
-            name: nn.Parameter(torch.as_tensor(array).to(weight), requires_grad=moves)
+            name: nn.Parameter(torch.as_tensor(array).to(weight).contiguous(), requires_grad=moves)
             for name, array, moves in zip(rule.feedback.names, arrays, learns, strict=True)
         }
     )

@@ -87,6 +87,15 @@ def test_vit_sees_where_patches_are():
     assert (model(x) - model(swapped)).abs().max() > 1e-4
 
 
+def test_a_class_token_is_what_the_class_is_read_off():
+    """Without blocks to move it there, nothing of the image reaches the token."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 16, 16)
+    for class_token in (False, True):
+        a, b = ViT(16, 8, dim=16, depth=0, heads=2, class_token=class_token)(x)
+        assert torch.equal(a, b) is class_token
+
+
 @pytest.mark.parametrize(("channels", "size", "classes"), [(3, 32, 100), (1, 28, 10)])
 @pytest.mark.parametrize("name", BY_NAME)
 def test_models_by_name(name, channels, size, classes):

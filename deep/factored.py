@@ -11,7 +11,8 @@ optimiser: half the rank saves nothing, 0.3 n of it 40 %.  Dense feedback, signs
 activity^T] or the weight are of the size of the weight themselves and form what they read; structured or low-rank
 feedback that is fixed, and backpropagation, form nothing of that size.
 
-Penalties and decay are added to the gradients in every backward pass: accumulated over k passes, they count k times.
+Penalties and decay are added to the gradients in every backward pass: to accumulate over k of them, see
+`deep.set_loss_scale`.
 """
 
 from itertools import pairwise
@@ -52,6 +53,7 @@ class FactoredLayer(Promoted):
 
     def factors(self) -> SVD:
         """U, s and V with penalties and decay of the rule in their gradients."""
+        self.check_scale()
         rule, part = self.rule, self.rule.parameterisation
         if not (part.penalties or part.retraction or rule.decay):
             return self.stored()
@@ -63,7 +65,8 @@ class FactoredLayer(Promoted):
         if self.teacher is None:
             return None
         layer, key = self.teacher
-        return framed(self, edge_feedback(layer.feedback, key)[self.rule.feedback.names[0]].detach())
+        stored = edge_feedback(layer.feedback, key)[self.rule.feedback.names[0]].detach()
+        return framed(self, stored.full_tensor() if hasattr(stored, "full_tensor") else stored)  # another's shards
 
     def seen_weight(self):
         """The weight for a rule that follows it, and for the others a tensor of its shape without memory of its own."""

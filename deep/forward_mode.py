@@ -11,12 +11,12 @@ where the error has tokens.  Batch normalisation in training mode lets an output
 mode is exact; J^ sees the share that a sample has in its own statistics, and what it does to the outputs of others is
 noise of mean zero.  Backpropagation collects that part, which no broadcast of e_i does.  The same holds for attention.
 
-The gradient of the feedback is that of rate/2 |B - J^|^2, whatever the loss is: accumulated over k batches it is k
-times the mean one, and a loss scaler divides it.  Give feedback a parameter group of its own.
+The gradient of the feedback is that of rate/2 |B - J^|^2, whatever the loss is: where the loss is multiplied, by a
+gradient scaler or to accumulate, see `deep.set_loss_scale`.
 
 While the forward runs, tangents and what autograd records of them take more memory than the activities themselves.
-torch.compile runs a training forward without compiling it.  Activation checkpointing raises above the first cut, for
-the backward runs its parts again, without tangents.
+torch.compile runs a training forward without compiling it, and the functions of FSDP refuse tangents.  Activation
+checkpointing raises above the first cut, for the backward runs its parts again, without tangents.
 """
 
 import functools

@@ -7,6 +7,7 @@ their input and hand the live one to the layer at the source of the error, which
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._C._functorch import peek_interpreter_stack
 
 from deep import forward_mode, ops
 from linfa.rules import Euclidean
@@ -20,10 +21,17 @@ def gradient_decay(rule) -> float:
 class Promoted:
     """Mixed into a promoted layer; ``feedback`` holds what its edges store, ``rule`` the rule.
 
-    Of the layers that share a weight, one ``decays`` it.
+    Of the layers that share a weight, one ``decays`` it.  ``unscaled`` is the rule for a loss that nobody multiplies,
+    once `deep.set_loss_scale` has said by what it is.
     """
 
     decays = True
+    unscaled = None
+
+    @property
+    def own_rule(self):
+        """The rule, whatever the loss is multiplied by."""
+        return self.unscaled or self.rule
 
     def extra_repr(self):
         return f"{super().extra_repr()}, rule={self.rule.name}"
@@ -34,7 +42,21 @@ class Promoted:
 
     def decayed(self, weight):
         """A weight of the layer, with that decay."""
+        self.check_scale()
         return ops.decayed(weight, gradient_decay(self.rule) if self.decays else 0.0)
+
+    def check_scale(self):
+        """Raise RuntimeError where a gradient scaler is at work, and what it divides did not come from the loss."""
+        device, rule = next(self.parameters()).device.type, self.rule
+        others = rule.decay or len(rule.parameterisation.penalties) or {"C", "J"} & {*rule.plasticity.reads}
+        if not others or self.unscaled is not None or not torch.is_autocast_enabled(device):
+            return
+        if torch.get_autocast_dtype(device) == torch.float16:
+            raise RuntimeError(
+                f"{rule.name} has gradients that do not come from the loss, which the gradient scaler of float16 would "
+                "divide by its scale: call deep.set_loss_scale(model, scaler.get_scale()) before each step (1.0 "
+                "without a scaler), or use bfloat16"
+            )
 
 
 def autocast(*tensors):
@@ -59,9 +81,12 @@ def edge_stored(layer, name=None):
     rule, feedback = layer.rule, layer.feedback if name is None else layer.feedback[name]
     if rule.feedback.redrawn and layer.training and torch.is_grad_enabled():
         spread = layer.spread if name is None else layer.spread[list(layer.feedback).index(name)]
-        with torch.no_grad():
-            for matrix in feedback.values():
-                matrix.copy_(rule.feedback.draw(torch.randn_like(matrix), spread))
+        drawn = {key: rule.feedback.draw(torch.randn_like(old), spread) for key, old in feedback.items()}
+        if not torch.compiler.is_compiling() and peek_interpreter_stack() is None:  # which allow no writing
+            with torch.no_grad():
+                for key, matrix in drawn.items():
+                    feedback[key].copy_(matrix)  # to be read, and for evaluation; under sharding it does not last
+        return stored(rule, drawn)
     return stored(rule, feedback)
 
 

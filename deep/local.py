@@ -7,7 +7,7 @@ output on without a graph and lets the graph go, so that no two modules hold the
 import contextlib
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -88,10 +88,11 @@ def modules(model: nn.Module) -> list[list[nn.Parameter]]:
 
 @dataclass(frozen=True)
 class Split:
-    """A rule and the parts of the model that it teaches one by one."""
+    """A rule and the parts of the model that it teaches one by one; ``loss_scale`` as `deep.set_loss_scale` says."""
 
     rule: Rule
     parts: tuple[Part, ...]
+    loss_scale: float = 1.0
 
     def heads(self, number: int) -> tuple[str, ...]:
         """Names of the parameters of the head on part 1, 2 ..; none on the last."""
@@ -165,7 +166,7 @@ def pooled(h):
 
 def _loss(model, example):
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    rule = model.local.rule
+    rule = replace(model.local.rule, decay=model.local.loss_scale * model.local.rule.decay)
     rates = {id(m.weight): gradient_decay(rule) for m in linear_maps(model).values()}
     heads = {head for number in range(1, len(model.local.parts)) for head in model.local.heads(number)}
     taught = [ops.decayed(p, rule.decay if name in heads else rates.get(id(p), 0.0)) for name, p in named.items()]
@@ -197,9 +198,15 @@ class LocalLoss(Function):
 class Guarded(Function):
     """The identity, without a derivative."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x):
+    def forward(x):
         return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        """Nothing is kept; torch.func asks for the method, to come to the error below."""
 
     @staticmethod
     def backward(ctx, error):
@@ -218,6 +225,10 @@ class _Pass:
     def __init__(self, model, example, learns):
         self.model, self.example, self.learns = model, example, learns
         self.split, self.named = model.local, dict(model.named_parameters())
+        gone = [name for part in self.split.parts for name in part.names if name not in self.named]
+        if gone:
+            raise RuntimeError(f"the model has no parameter {gone[0]} any more: wrap the whole model, not its parts "
+                               "(and compile a part in place, with part.compile())")  # fmt: skip
         self.value, self.gradients = torch.zeros(()), {}
         self.number = 0  # modules that are done
         self.input = self.below = None  # the input of the running module, and g_(k-1) there

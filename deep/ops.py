@@ -70,16 +70,27 @@ class Covariance:
         signal = self.crossed[1] if P is self.crossed[0] else P @ self.error
         return self.scale * (self.count * (signal @ self.error.mT).sum(0) - (P @ self.mean) @ self.mean.mT)
 
+    def __mul__(self, factor):
+        return Covariance(self.error, self.crossed, self.mean, self.scale * factor)
+
     def matrix(self):
         """The matrix itself, (..., n_e, n_e)."""
         second = (self.error @ self.error.mT).sum(0)
-        return self.scale * (self.count * second - self.mean @ self.mean.mT)
+        varies = (self.largest() > 0).to(second.dtype)
+        return self.scale * varies * (self.count * second - self.mean @ self.mean.mT)
+
+    def largest(self):
+        """The largest variance (..., 1, 1); 0 where all errors are equal but for rounding, as those of one sample."""
+        second = self.count * self.error.square().sum((0, -1))
+        variance = second - self.mean[..., 0].square()
+        rounding = 8 * torch.finfo(second.dtype).eps * second.amax(-1)
+        largest = variance.amax(-1)
+        return torch.where(largest > rounding, largest, 0)[..., None, None]
 
     def normalised(self):
-        """The covariance divided by its largest variance."""
-        variance = self.count * self.error.square().sum((0, -1)) - self.mean[..., 0].square()
-        largest = variance.amax(-1)[..., None, None]
-        scale = self.scale / torch.where(largest > 0, largest, 1)
+        """The covariance divided by its largest variance, 0 if that is."""
+        largest = self.largest()
+        scale = torch.where(largest > 0, 1 / torch.where(largest > 0, largest, 1), 0)
         return Covariance(self.error, self.crossed, self.mean, scale)
 
 

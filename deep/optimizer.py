@@ -113,7 +113,7 @@ def taught(model: nn.Module) -> tuple[dict[str, nn.Module], set[Rule]]:
             rules.add(module.local.rule)
         elif isinstance(module, layers.Promoted):
             found[path] = module
-            rules.add(module.rule)
+            rules.add(module.own_rule)
     return found, rules
 
 

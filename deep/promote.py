@@ -33,7 +33,7 @@ PLAIN = layers.PLAIN | attention.PLAIN | factored.PLAIN
 
 ADDED = (
     "feedback", "rule", "spread", "decays", "cuts", "path", "first", "is_cut", "edges", "source_is_input",
-    "U", "s", "V", "teacher", "normalisation",
+    "U", "s", "V", "teacher", "normalisation", "unscaled",
 )  # fmt: skip
 """The attributes that promotion adds to a layer."""
 
@@ -257,11 +257,13 @@ def _targets(model, exact) -> dict[str, nn.Module]:
                     raise Unsupported(f"{called} has weights of dtype {W.dtype}, which no rule covers: {out}")
             targets[path] = module
         elif own and not isinstance(module, EXACT):
-            loose = [f"{path}.{name}".lstrip(".") for name in own]
+            loose = tuple(f"{path}.{name}".lstrip(".") for name in own)
             if not all(name in paths for name in loose):
+                kind = type(module)
                 raise Unsupported(
-                    f"{called} is a {type(module).__name__} with parameters of its own ({', '.join(own)}), which would "
-                    f"silently stay on backpropagation: say so with exact=({loose[0]!r},) or exact=({path!r},)"
+                    f"{called} is a {kind.__module__}.{kind.__name__} with parameters of its own ({', '.join(own)}), "
+                    f"which would silently stay on backpropagation: say so with exact={loose!r}, or for all of its "
+                    f"kind with exact=({kind.__name__},); a linear map can be replaced by nn.Linear or nn.Conv2d"
                 )
     if not targets:
         raise Unsupported(f"{type(model).__name__} has no nn.Linear, convolution or attention left to promote")
@@ -387,7 +389,7 @@ def _parameters(rule, arrays, weight) -> nn.ParameterDict:
     learns = rule.plasticity.learns(len(arrays))
     return nn.ParameterDict(
         {
-            name: nn.Parameter(torch.as_tensor(array).to(weight), requires_grad=moves)
+            name: nn.Parameter(torch.as_tensor(array).to(weight).contiguous(), requires_grad=moves)
             for name, array, moves in zip(rule.feedback.names, arrays, learns, strict=True)
         }
     )

@@ -266,8 +266,8 @@ class TrainCommand:
     """Train a promoted model on images; the folder can be resumed with the same command."""
 
     choice: Chosen
-    model: Literal["mlp", "cnn", "lenet", "resnet20", "vit"] = "cnn"
-    """Which network."""
+    model: str = "cnn"
+    """Which network, by a name that `deep.models.build` knows: mlp, cnn, lenet, resnet20, vit ..."""
     data: Path | None = None
     """Folder with the official CIFAR-10 files; by default the Fashion-MNIST images in the package."""
     out: Path = Path("runs/latest")

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from deep.models.vgg import stages
+
 
 def cnn(channels: int = 3, classes: int = 10, width: int = 64) -> nn.Sequential:
     """Six 3x3 convolutions in three stages of two, each with BatchNorm and ReLU, max pooling between stages.
@@ -17,14 +19,9 @@ def cnn(channels: int = 3, classes: int = 10, width: int = 64) -> nn.Sequential:
     >>> cnn(width=4)(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
-    layers: list[nn.Module] = []
-    for stage, out in enumerate((width, 2 * width, 4 * width)):
-        if stage:
-            layers.append(nn.MaxPool2d(2))
-        for _ in range(2):
-            layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
-            channels = out
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    widths = [(n, n) for n in (width, 2 * width, 4 * width)]
+    *layers, _ = stages(channels, widths, norm=True)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, classes))
 
 
 def lenet(channels: int = 3, classes: int = 10, size: int = 32) -> nn.Sequential:

@@ -1,59 +1,136 @@
-"""Residual networks for small images."""
+"""Residual networks (He et al. 2016), for small images and for large ones."""
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import nn
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions with BatchNorm and a shortcut, a 1x1 convolution where the shape changes."""
+def _shortcut(channels, out, stride) -> nn.Module:
+    """The identity, or a 1x1 convolution where the shape changes."""
+    if stride == 1 and channels == out:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
-    def __init__(self, channels: int, out: int, stride: int):
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with BatchNorm and a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, channels: int, width: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels != out:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.shortcut = _shortcut(channels, width, stride)
 
     def forward(self, x):
         inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
         return F.relu(inner + self.shortcut(x))
 
 
+class Bottleneck(nn.Module):
+    """A 3x3 convolution between two of 1x1, the last to four times the width, with BatchNorm and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, channels: int, width: int, stride: int):
+        super().__init__()
+        out = self.expansion * width
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)  # torchvision's place for the stride
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(out)
+        self.shortcut = _shortcut(channels, out, stride)
+
+    def forward(self, x):
+        x, skip = F.relu(self.norm1(self.conv1(x))), self.shortcut(x)
+        return F.relu(self.norm3(self.conv3(F.relu(self.norm2(self.conv2(x))))) + skip)
+
+
+STEMS = {"cifar": (3, 1, 1), "imagenet": (7, 2, 3)}
+"""Kernel, stride and padding of the first convolution; the one for large images is followed by max pooling."""
+
+
 class ResNet(nn.Module):
-    """The CIFAR residual network of He et al. (2016), of depth 6 blocks + 2, with convolutions as shortcuts.
+    """A residual network; every stage but the first halves the image and doubles the channels.
 
     Args:
-        blocks: in each of the three stages; 3 make ResNet-20.
+        blocks: of each stage; (3, 3, 3) make ResNet-20.
         classes: outputs.
         channels: of the images (N, channels, H, W).
         width: channels of the first stage.
+        stem: of the first layer, for small images or for large ones.
+        block: `Block` or `Bottleneck`.
+
+    Raises:
+        ValueError: for an unknown stem.
     """
 
-    def __init__(self, blocks: int = 3, classes: int = 10, channels: int = 3, width: int = 16):
+    def __init__(
+        self,
+        blocks: Sequence[int] = (3, 3, 3),
+        classes: int = 10,
+        channels: int = 3,
+        width: int = 16,
+        stem: Literal["cifar", "imagenet"] = "cifar",
+        block: type = Block,
+    ):
         super().__init__()
-        self.conv = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        if stem not in STEMS:
+            raise ValueError(f"unknown stem {stem!r}: choose one of {', '.join(STEMS)}")
+        self.conv = nn.Conv2d(channels, width, *STEMS[stem], bias=False)
         self.norm = nn.BatchNorm2d(width)
+        self.pool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
         stages, n = [], width
-        for stage in range(3):
-            for block in range(blocks):
-                out = width * 2**stage
-                stages.append(Block(n, out, 2 if stage and not block else 1))
-                n = out
+        for stage, number in enumerate(blocks):
+            for index in range(number):
+                stages.append(block(n, width * 2**stage, 2 if stage and not index else 1))
+                n = block.expansion * width * 2**stage
         self.blocks = nn.Sequential(*stages)
         self.head = nn.Linear(n, classes)
 
     def forward(self, x):
-        x = self.blocks(F.relu(self.norm(self.conv(x))))
+        x = self.blocks(self.pool(F.relu(self.norm(self.conv(x)))))
         return self.head(x.mean((2, 3)))
 
 
 def resnet20(classes: int = 10, channels: int = 3) -> ResNet:
-    """ResNet-20.
+    """ResNet-20 for small images, with convolutions as shortcuts.
 
     >>> sum(p.numel() for p in resnet20().parameters())
     272474
     """
-    return ResNet(3, classes, channels)
+    return ResNet((3, 3, 3), classes, channels)
+
+
+def resnet32(classes: int = 10, channels: int = 3) -> ResNet:
+    """ResNet-32 for small images, with convolutions as shortcuts.
+
+    >>> sum(p.numel() for p in resnet32().parameters())
+    466906
+    """
+    return ResNet((5, 5, 5), classes, channels)
+
+
+def resnet18(classes: int = 1000, channels: int = 3, stem: Literal["cifar", "imagenet"] = "imagenet") -> ResNet:
+    """ResNet-18.
+
+    >>> sum(p.numel() for p in resnet18().parameters())
+    11689512
+    """
+    return ResNet((2, 2, 2, 2), classes, channels, 64, stem)
+
+
+def resnet50(classes: int = 1000, channels: int = 3, stem: Literal["cifar", "imagenet"] = "imagenet") -> ResNet:
+    """ResNet-50.
+
+    >>> sum(p.numel() for p in resnet50().parameters())
+    25557032
+    """
+    return ResNet((3, 4, 6, 3), classes, channels, 64, stem, Bottleneck)

@@ -2,6 +2,7 @@
 
 Layerwise rules: the surrogate W x.detach() + (B' x - (B' x).detach()), whose value is the layer's and whose derivative
 with respect to x goes through B' alone.  Direct rules: a multi-root backward, every cut a root with the gradient e B^T.
+Feedback that learns: each plasticity's formula on explicit rows of errors and activities (patches of a convolution).
 """
 
 import torch
@@ -109,13 +110,14 @@ def surrogate_net(make, promoted, paths):
     return net
 
 
-def multi_root_gradients(net, x, loss, feedback, source, source_is_input):
+def multi_root_gradients(net, x, loss, feedback, source, source_is_input, seen=None):
     """Weight gradients of a direct rule by one backward from many roots.
 
     Args:
         net: a plain net, whose linear maps are called once each.
         feedback: path of a cut layer -> B (n_h, n_e).
         source: path of the layer at which the error is read, at its input or its output.
+        seen: a dictionary that receives the activity of each cut, by path, and the "error" as rows.
     """
     live, read, handles = {}, {}, []
 
@@ -146,6 +148,8 @@ def multi_root_gradients(net, x, loss, feedback, source, source_is_input):
     (error,) = torch.autograd.grad(value, read["output"], retain_graph=True)
     lead = error.dim() - 1 if isinstance(target, nn.Linear) else 1
     rows = error.reshape(error.shape[:lead].numel(), -1)
+    if seen is not None:
+        seen.update({path: h.detach() for path, h in live.items()}, error=rows)
     roots, grads = [value], [torch.ones_like(value)]
     for path, B in feedback.items():
         roots.append(live[path])
@@ -226,3 +230,99 @@ def normalised(kind, y):
         values, basis = torch.linalg.eigh(a @ a.T / a.shape[1])
         h = basis @ torch.diag(values**-0.5) @ basis.T @ a
     return h.reshape(shape).movedim(0, axis)
+
+
+def plasticity_gradients(kind, stored, W, x, e):
+    """Minus the velocity of each stored matrix, by name; without those that stay.
+
+    Args:
+        kind: the plasticity, by the name of its class.
+        stored: name -> matrix of one edge.
+        W: (n_e, n_h), or None on an edge over several layers.
+        x: (N, n_h) rows of activities.
+        e: (N, n_e) rows of dLoss/dy of a mean loss.
+    """
+    G = torch.einsum("ne,nh->eh", e, x)
+    if kind == "KolenPollack" and "B" in stored:
+        return {"B": G.T}
+    if kind == "Mirror" and "B" in stored:
+        return {"B": stored["B"] - W.T}
+    if kind == "Fixed":
+        return {}
+    Q, P = stored["Q"], stored["P"]
+    gap = None if W is None else W.T - Q @ P
+    if kind == "KolenPollack":
+        return {"Q": G.T @ P.T}
+    if kind == "Hebb":
+        return {"Q": G.T @ P.T, "P": Q.T @ G.T}
+    if kind == "Normative":
+        return {"Q": -gap @ P.T, "P": -Q.T @ gap}
+    if kind == "Oja":
+        C = torch.cov(e.T, correction=0).reshape(e.shape[1], -1)
+        C = C / C.diagonal().max()
+        return {"Q": G.T @ P.T, "P": P @ C @ P.T @ P - P @ C}
+    raise NotImplementedError(f"no formula for {kind}")
+
+
+def rows(layer, x, e):
+    """A layer's input and the error at its output as rows, one pair for each group."""
+    if isinstance(layer, nn.Linear):
+        return [(x.reshape(-1, x.shape[-1]), e.reshape(-1, e.shape[-1]))]
+    patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    pairs = zip(patches.chunk(layer.groups, 1), e.flatten(2).chunk(layer.groups, 1), strict=True)
+    return [(a.transpose(1, 2).flatten(0, 1), b.transpose(1, 2).flatten(0, 1)) for a, b in pairs]
+
+
+def layerwise_gradients(make, promoted, x, loss, rule):
+    """Every gradient of a layerwise rule, by the parameter's name; ``promoted`` is only read."""
+    paths = [path for path, m in promoted.named_modules() if getattr(m, "rule", None) is not None]
+    net, seen = surrogate_net(make, promoted, paths), {}
+    for path in paths:
+
+        def watch(module, inputs, output, path=path):
+            seen[path] = [inputs[0].detach()]
+            output.register_hook(seen[path].append)
+
+        net.get_submodule(path).register_forward_hook(watch)
+    loss(net(x)).backward()
+    grads = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    for path in paths:
+        layer = promoted.get_submodule(path)
+        W = layer.weight.detach()
+        grads[f"{path}.weight"] = grads[f"{path}.weight"] + rule.decay * W
+        stored = {name: B.detach() for name, B in layer.feedback.items()}
+        if not stored:
+            continue
+        grouped = getattr(layer, "groups", 1) > 1
+        moves: dict = {}
+        for group, (h, e) in enumerate(rows(layer, *seen[path])):
+            mine = {name: B[group] if grouped else B for name, B in stored.items()}
+            own = W.chunk(getattr(layer, "groups", 1))[group].flatten(1)
+            for name, g in plasticity_gradients(type(rule.plasticity).__name__, mine, own, h, e).items():
+                moves.setdefault(name, []).append(g + rule.decay * mine[name])
+        for name, parts in moves.items():
+            grads[f"{path}.feedback.{name}"] = torch.stack(parts) if grouped else parts[0]
+    return grads
+
+
+def direct_gradients(make, promoted, x, loss, rule):
+    """Every gradient of a direct rule, by the parameter's name; ``promoted`` is only read."""
+    paths = [path for path, m in promoted.named_modules() if getattr(m, "rule", None) is not None]
+    (source,) = [path for path in paths if promoted.get_submodule(path).edges]
+    head = promoted.get_submodule(source)
+    stored = {
+        path: {n: B.detach() for n, B in head.feedback[key].items()} for path, key in head.edges.items()
+    }  # fmt: skip
+    feedback = {path: s["B"] if "B" in s else s["Q"] @ s["P"] for path, s in stored.items()}
+    plain = make()
+    plain.load_state_dict({k: v for k, v in promoted.state_dict().items() if ".feedback." not in k})
+    seen: dict = {}
+    grads = multi_root_gradients(plain, x, loss, feedback, source, rule.route.exact_top > 0, seen)
+    for path in paths:
+        grads[f"{path}.weight"] = grads[f"{path}.weight"] + rule.decay * promoted.get_submodule(path).weight.detach()
+    for path, key in head.edges.items():
+        e = seen["error"]
+        h = seen[path].reshape(len(e), -1)
+        for name, g in plasticity_gradients(type(rule.plasticity).__name__, stored[path], None, h, e).items():
+            grads[f"{source}.feedback.{key}.{name}"] = g + rule.decay * stored[path][name]
+    return grads

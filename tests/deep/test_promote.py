@@ -258,7 +258,10 @@ class Own(nn.Linear):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 1)), r"1 is a Bilinear .* exact=\('1.weight',\)"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 1)),
+            r"1 is a .*Bilinear .* exact=\('1.weight', '1.bias'\)",
+        ),
         (lambda: nn.Sequential(Own(4, 4)), "Own"),
         (lambda: nn.LSTM(4, 4), "LSTM"),
         (Loose, r"exact=\('scale',\)"),

@@ -17,7 +17,7 @@ from deep.local import loss
 from deep.optimizer import optimizer
 from deep.promote import promote
 from linfa.dynamics import State, velocity
-from linfa.laws import relative
+from linfa.laws import horizon, relative
 from linfa.rules import Conserved, Direct, ErrorRank, Homogeneous, Local
 from linfa.simulate import advance, retract
 from linfa.tree import leaves, tree_map
@@ -118,9 +118,14 @@ class Run:
 
     @torch.random.fork_rng(devices=())
     def follow(self, steps: int = 20, lr: float = 0.05) -> tuple[float, list[State], list[State]]:
-        """Step both; returns the largest relative difference and the states of the promoted net and of the core."""
+        """Step both; returns the largest relative difference and the states of the promoted net and of the core.
+
+        Args:
+            steps: their number.
+            lr: learning rate of a rule whose flow stays finite for long, see `linfa.laws.horizon`.
+        """
         torch.manual_seed(self.seed)
-        rule, rng = self.rule, None
+        rule, rng, lr = self.rule, None, lr * horizon(self.rule)
         if rule.plasticity.directions and isinstance(rule.route, Direct):  # one for each sample
             rule = dataclasses.replace(rule, plasticity=dataclasses.replace(rule.plasticity, directions=len(self.x)))
         descent = optimizer(self.net, lr, momentum=0.0, others=functools.partial(torch.optim.SGD, lr=lr))

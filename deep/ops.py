@@ -34,9 +34,9 @@ def apply(kind, *args):
     That form keeps the input alive until the graph goes, after its memory would have been free for gradients, and
     torch.compile cannot trace it.
     """
-    if torch.compiler.is_compiling() or not any(_transformed(x) for x in args if isinstance(x, torch.Tensor)):
-        return kind.apply(*args)
-    return TRANSFORMED[kind].apply(*args)
+    if not torch.compiler.is_compiling() and any(_transformed(x) for x in args if isinstance(x, torch.Tensor)):
+        return TRANSFORMED[kind].apply(*args)
+    return kind.apply(*args) if torch.is_grad_enabled() else kind.forward(*args)
 
 
 def _transformed(x):

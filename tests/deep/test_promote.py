@@ -360,3 +360,13 @@ def test_layerwise_fa_trains():
 def test_repr_names_the_rule():
     assert "rule=fa" in repr(deep.promote(net(), linfa.fa()))
     assert isinstance(linfa.fa().route, Layerwise)
+
+
+@pytest.mark.parametrize("rule", [linfa.fa(), linfa.dfa(), linfa.ldfa(2)], ids=lambda rule: rule.name)
+def test_compiled_without_gradients_is_the_plain_forward(rule):
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)), torch.randn(2, 2, 6, 6)
+    with torch.no_grad():
+        plain = net(x)
+        promoted = torch.compile(promote(net, rule, sample=x), fullgraph=True, backend="eager")
+        torch.testing.assert_close(promoted(x), plain, rtol=0, atol=0)

@@ -368,5 +368,5 @@ def test_compiled_without_gradients_is_the_plain_forward(rule):
     net, x = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)), torch.randn(2, 2, 6, 6)
     with torch.no_grad():
         plain = net(x)
-        promoted = torch.compile(promote(net, rule, sample=x), fullgraph=True, backend="eager")
+        promoted = torch.compile(deep.promote(net, rule, sample=x), fullgraph=True, backend="eager")
         torch.testing.assert_close(promoted(x), plain, rtol=0, atol=0)

@@ -8,7 +8,7 @@ forward_mode.py  tangents that run along in the training forward of directional 
 local.py     local losses, module by module       chain.py  the stages of a model
 factored.py  layers that store U, s and V         ranks.py  their rank lowered during training
 optimizer.py the step of a rule's geometry        activity.py  normalised outputs
-loss_scale.py  what a gradient scaler has to be told
+loss_scale.py  what a gradient scaler has to be told   refresh.py  feedback from the weights of now
 models/      a few networks                       data/    readers, batches, augmentation
 train.py     a plain training loop                log.py   the files of a run
 measure.py   alignment and error rank             record.py   both, and ranks of gradients, while training
@@ -21,9 +21,10 @@ from deep.optimizer import optimizer
 from deep.promote import Unsupported, demote, promote
 from deep.ranks import scheduled_ranks, shrink
 from deep.record import Recorder
+from deep.refresh import refresh
 from deep.table import table
 
 __all__ = [
-    "Recorder", "Unsupported", "demote", "loss", "modules", "optimizer", "promote", "retract", "scheduled_ranks",
-    "set_loss_scale", "shrink", "table",
+    "Recorder", "Unsupported", "demote", "loss", "modules", "optimizer", "promote", "refresh", "retract",
+    "scheduled_ranks", "set_loss_scale", "shrink", "table",
 ]  # fmt: skip

@@ -85,7 +85,11 @@ def _unproved(seed):
 def _kept(key, statement, source, quantity, rate, *rules) -> Result:
     claim = Conserved(quantity, rate)
     return Result(
-        key, statement, source, 1e-8, lambda seed: max(c.error for r in rules for c in simulated(claim, r, seed))
+        key,
+        statement,
+        source,
+        1e-8,
+        lambda seed: max(c.error for r in rules for c in simulated(claim, r, seed, (2, 3))),
     )
 
 

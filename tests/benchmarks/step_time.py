@@ -1,15 +1,20 @@
 """Time and live memory of a training step, as ratios to plain backpropagation of the same model in the same run.
 
-    python tests/benchmarks/step_time.py [--rounds 13] [--models cnn resnet20] [--device cpu] [--json FILE]
+    python tests/benchmarks/step_time.py [--rounds 13] [--models cnn resnet20 vit] [--device cpu] [--compile]
+        [--rules fa dfa] [--json FILE]
 
 Learning rate 0 and flushed denormals, so that every arm times the same numbers.  Arms are interleaved in every round
 and the median of the per-round ratios is quoted with its quartiles, beside the ratio of the fastest steps, which a busy
 machine disturbs less.  Memory is what the autograd graph keeps alive between forward and backward (distinct saved
-storages), and the feedback's own size beside it.
+storages), and the feedback's own size beside it.  Where biotorch is installed, the rules that it has run beside ours, but
+for transformers, whose tokens its direct rule does not take.
 """
 
 import argparse
+import contextlib
 import copy
+import importlib.util
+import io
 import json
 import platform
 import statistics
@@ -28,7 +33,7 @@ RULES = {
     "bp": linfa.bp(),
     "fa": linfa.fa(),
     "kolen-pollack": linfa.kolen_pollack(0.0),
-    "uSF": linfa.sign_symmetry("uSF"),
+    **{name: linfa.sign_symmetry(name) for name in ("uSF", "brSF", "frSF")},
     "ldfa r=10 fixed": linfa.ldfa(10, "fixed"),
     "ldfa r=10 oja": linfa.ldfa(10, "oja"),
     "ldfa r=10 normative": linfa.ldfa(10, "normative"),
@@ -41,14 +46,18 @@ RULES = {
     "svd-local r=32": linfa.svd_local(32),
 }
 
+BIOTORCH = ("fa", "uSF", "brSF", "frSF", "dfa")
+"""Rules that biotorch has."""
+
 
 class Arm:
     """One model under one rule, with the time of a step and its memory."""
 
-    def __init__(self, model, rule, x, y):
-        self.model, self.x, self.y = model, x, y
+    def __init__(self, model, rule, x, y, compiled=False):
+        self.x, self.y = x, y
         if rule is not None:
             deep.promote(model, rule, sample=x)
+        self.model = torch.compile(model) if compiled else model
         learning = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(learning, lr=0.0, momentum=0.9)
         inside = [p for name, p in model.named_parameters() if "feedback" in name]
@@ -97,12 +106,23 @@ def quartiles(ratios):
     return {"median": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)]}
 
 
-def measure(name, rounds, device, batch):
+def measure(name, rounds, device, batch, chosen, compiled):
     torch.manual_seed(0)
     x = torch.randn(batch, 3, 32, 32, device=device)
     y = torch.randint(0, 10, (batch,), device=device)
     base = build(name, 3, 32, 10).to(device)
-    arms = {rule_name: Arm(copy.deepcopy(base), rule, x, y) for rule_name, rule in RULES.items()}
+    arms = {
+        rule_name: Arm(copy.deepcopy(base), rule, x, y, compiled)
+        for rule_name, rule in RULES.items()
+        if rule is None or not chosen or rule_name in chosen
+    }
+    if importlib.util.find_spec("biotorch") and not compiled and name != "vit":
+        from biotorch.module.biomodule import BioModule
+
+        for rule_name in (name for name in BIOTORCH if name in RULES and (not chosen or name in chosen)):
+            with contextlib.redirect_stdout(io.StringIO()):
+                theirs = BioModule(module=copy.deepcopy(base), mode=rule_name.lower(), output_dim=10).to(device)
+            arms[f"biotorch {rule_name}"] = Arm(theirs, None, x, y)
     for arm in arms.values():
         arm.step()
         arm.step()
@@ -130,19 +150,21 @@ def main():
     parser.add_argument("--models", nargs="+", default=["cnn", "resnet20"])
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rules", nargs="+", help="these alone, by the names in the output")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     about = {"torch": torch.__version__, "machine": platform.machine(), "threads": torch.get_num_threads()}
-    about |= {"device": args.device, "batch": args.batch, "rounds": args.rounds}
+    about |= {"device": args.device, "batch": args.batch, "rounds": args.rounds, "compiled": args.compile}
     result = {"about": about, "models": {}}
     for name in args.models:
-        result["models"][name] = measure(name, args.rounds, args.device, args.batch)
+        result["models"][name] = measure(name, args.rounds, args.device, args.batch, args.rules, args.compile)
         print(f"{name}, ratios to plain backpropagation (median [quartiles] of {args.rounds} rounds)")
         for rule_name, row in result["models"][name].items():
             low, high = row["time"]["quartiles"]
             print(
-                f"  {rule_name:<20} time {row['time']['median']:.3f} [{low:.3f}, {high:.3f}]   "
+                f"  {rule_name:<22} time {row['time']['median']:.3f} [{low:.3f}, {high:.3f}]   "
                 f"fastest {row['fastest']:.3f}   "
                 f"live memory {row['memory']:.3f}   feedback {row['feedback MB']:.2f} MB   {row['step ms']:.1f} ms"
             )

@@ -19,11 +19,13 @@ torch.compile runs a training forward without compiling it, and the functions of
 checkpointing raises above the first cut, for the backward runs its parts again, without tangents.
 """
 
+import contextlib
 import functools
 from typing import NamedTuple
 
 import torch
 from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class ForwardMode:
@@ -38,9 +40,16 @@ class ForwardMode:
         return _blank, (self.plain,), self.__getstate__()
 
 
+@contextlib.contextmanager
+def level():
+    """A level of forward mode, for as long as it is open; attention uses its math backend, which has one."""
+    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
 @torch.compiler.disable(reason="torch.compile does not trace forward-mode AD: this pass runs without, or not fullgraph")
 def _with_tangents(model, args, kwargs):
-    with forward_ad.dual_level():
+    with level():
         return super(ForwardMode, model).forward(*args, **kwargs)
 
 

@@ -365,14 +365,13 @@ def _follows(model, plan, sample) -> bool:
 
     handles = [module.register_forward_pre_hook(watch(path)) for path, module in cuts.items()]
     try:
-        with torch.no_grad(), warnings.catch_warnings(), forward_ad.dual_level():
+        with torch.no_grad(), warnings.catch_warnings(), forward_mode.level():
             warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)  # torch's own, as this loads
             model(*sample) if isinstance(sample, tuple) else model(sample)
     except RuntimeError as reason:
         raise Unsupported(
             f"forward mode does not follow the model from the input of {last} on ({str(reason).splitlines()[0]}): use "
-            "operations that it knows; for attention that is the math backend, torch.nn.attention.sdpa_kernel("
-            "SDPBackend.MATH) around both promote and training"
+            "operations that it knows"
         ) from reason
     finally:
         for handle in handles:

@@ -6,8 +6,8 @@
 Learning rate 0 and flushed denormals, so that every arm times the same numbers.  Arms are interleaved in every round
 and the median of the per-round ratios is quoted with its quartiles, beside the ratio of the fastest steps, which a busy
 machine disturbs less.  Memory is what the autograd graph keeps alive between forward and backward (distinct saved
-storages), and the feedback's own size beside it.  Where biotorch is installed, the rules that it has run beside ours, but
-for transformers, whose tokens its direct rule does not take.
+storages), and the feedback's own size beside it.  Where biotorch is installed, the rules that it has run beside ours,
+but for transformers, whose tokens its direct rule does not take.
 """
 
 import argparse
@@ -63,9 +63,14 @@ class Arm:
         inside = [p for name, p in model.named_parameters() if "feedback" in name]
         self.feedback = sum(p.numel() * p.element_size() for p in inside)
 
+    def loss(self):
+        if type(self.model).__module__.startswith("biotorch"):
+            return F.cross_entropy(self.model(self.x, self.y, F.cross_entropy), self.y)
+        return F.cross_entropy(self.model(self.x), self.y)
+
     def step(self):
         self.optimizer.zero_grad()
-        F.cross_entropy(self.model(self.x), self.y).backward()
+        self.loss().backward()
         self.optimizer.step()
 
     def seconds(self):
@@ -89,7 +94,7 @@ class Arm:
             return entry
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda entry: entry.tensor):
-            loss = F.cross_entropy(self.model(self.x), self.y)
+            loss = self.loss()
         storages = [entry.tensor.untyped_storage() for entry in saved if loss.requires_grad]
         return sum({s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in own}.values())
 

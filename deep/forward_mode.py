@@ -72,6 +72,18 @@ def _blank(plain):
     return kind.__new__(kind)
 
 
+def convolved(x, weight, bias, *geometry):
+    """`torch.convolution` of an input that may have a tangent, which it takes along in one more convolution.
+
+    Left to itself, forward mode takes two: the second is of the weight's tangent, which is zero.
+    """
+    primal, tangent = forward_ad.unpack_dual(x)
+    if tangent is None or forward_ad.unpack_dual(weight).tangent is not None:
+        return torch.convolution(x, weight, bias, *geometry)
+    y = torch.convolution(primal, weight, bias, *geometry)
+    return forward_ad.make_dual(y, torch.convolution(tangent.detach(), weight.detach(), None, *geometry))
+
+
 class Probe(NamedTuple):
     """A direction that was added at a cut.
 

@@ -237,7 +237,8 @@ class CutConv(Cut):
 
     def linear_map(self, x, output_size=None):
         inputs, geometry = prepared(self, x, output_size)
-        y = torch.convolution(inputs, self.decayed_weight(), self.bias, *geometry)
+        convolved = forward_mode.convolved if self.probes else torch.convolution
+        y = convolved(inputs, self.decayed_weight(), self.bias, *geometry)
         return y if x.dim() == y.dim() else y[0]
 
 

@@ -116,11 +116,13 @@ def measure(name, rounds, device, batch, chosen, compiled):
     x = torch.randn(batch, 3, 32, 32, device=device)
     y = torch.randint(0, 10, (batch,), device=device)
     base = build(name, 3, 32, 10).to(device)
-    arms = {
-        rule_name: Arm(copy.deepcopy(base), rule, x, y, compiled)
-        for rule_name, rule in RULES.items()
-        if rule is None or not chosen or rule_name in chosen
-    }
+    arms = {}
+    for rule_name, rule in RULES.items():
+        if rule is None or not chosen or rule_name in chosen:
+            try:
+                arms[rule_name] = Arm(copy.deepcopy(base), rule, x, y, compiled)
+            except deep.Unsupported as reason:
+                print(f"{name} does not run under {rule_name}: {reason}")
     if importlib.util.find_spec("biotorch") and not compiled and name != "vit":
         from biotorch.module.biomodule import BioModule
 

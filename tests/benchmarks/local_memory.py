@@ -12,10 +12,9 @@ import argparse
 import copy
 import json
 import platform
-import statistics
-import time
 
 import torch
+from rounds import interleaved, ratios
 from torch import nn
 
 import deep
@@ -77,17 +76,6 @@ class Arm:
         deep.loss(self.model, self.x, self.y).backward()
         self.optimizer.step()
 
-    def seconds(self):
-        self._wait()
-        begin = time.perf_counter()
-        self.step()
-        self._wait()
-        return time.perf_counter() - begin
-
-    def _wait(self):
-        if self.x.is_cuda:
-            torch.cuda.synchronize()
-
     def kept(self):
         """The most bytes that graphs keep during a step."""
         live = Live(self.model)
@@ -98,7 +86,7 @@ class Arm:
     def allocated(self):
         """The most bytes allocated on the GPU during a step, beyond those before it."""
         self.optimizer.zero_grad()
-        self._wait()
+        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         self.step()
@@ -113,21 +101,11 @@ def measure(name, rounds, device, batch, modules):
     arms = {rule_name: Arm(copy.deepcopy(base), rule, x, y) for rule_name, rule in rules(modules).items()}
     for arm in arms.values():
         arm.step()
-    times = {rule_name: [] for rule_name in arms}
-    for turn in range(rounds):
-        order = list(arms)[turn % len(arms) :] + list(arms)[: turn % len(arms)]
-        for rule_name in order:
-            times[rule_name].append(arms[rule_name].seconds())
+    times = interleaved({rule_name: arm.step for rule_name, arm in arms.items()}, rounds, device)
     rows, plain = {}, arms["bp"]
     for rule_name, arm in arms.items():
-        low, middle, high = statistics.quantiles(
-            (a / b for a, b in zip(times[rule_name], times["bp"], strict=True)), n=4
-        )
         rows[rule_name] = {
-            "time": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)],
-            "fastest": round(min(times[rule_name]) / min(times["bp"]), 3),
-            "kept": round(arm.kept() / plain.kept(), 3),
-            "step ms": round(1e3 * statistics.median(times[rule_name]), 2),
+            **ratios(times[rule_name], times["bp"]), "kept": round(arm.kept() / plain.kept(), 3)
         }  # fmt: skip
         if x.is_cuda:
             rows[rule_name]["allocated"] = round(arm.allocated() / plain.allocated(), 3)
@@ -151,10 +129,10 @@ def main():
         result["models"][name] = measure(name, args.rounds, args.device, args.batch, args.modules)
         print(f"{name}, ratios to backpropagation (median [quartiles] of {args.rounds} rounds)")
         for rule_name, row in result["models"][name].items():
-            low, high = row["quartiles"]
+            middle, (low, high) = row["time"].values()
             on_gpu = f"   allocated {row['allocated']:.3f}" if "allocated" in row else ""
             print(
-                f"  {rule_name:<10} time {row['time']:.3f} [{low:.3f}, {high:.3f}]   fastest {row['fastest']:.3f}   "
+                f"  {rule_name:<10} time {middle:.3f} [{low:.3f}, {high:.3f}]   fastest {row['fastest']:.3f}   "
                 f"kept {row['kept']:.3f}{on_gpu}   {row['step ms']:.1f} ms"
             )
     if args.json:

@@ -9,27 +9,16 @@ import argparse
 import json
 import platform
 import statistics
-import time
 
 import torch
 import torch.nn.functional as F
+from rounds import seconds
 
 import deep
 import linfa
 from deep.models import build
 
 RULES = {"fa": linfa.fa(), "dfa": linfa.dfa(), "fa + muon": linfa.muon(linfa.fa())}
-
-
-def seconds(call, device):
-    """Seconds of a call."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    begin = time.perf_counter()
-    call()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
 
 
 def measure(name, rule, args):

@@ -17,12 +17,11 @@ import importlib.util
 import io
 import json
 import platform
-import statistics
-import time
 import weakref
 
 import torch
 import torch.nn.functional as F
+from rounds import interleaved, ratios
 
 import deep
 import linfa
@@ -73,17 +72,6 @@ class Arm:
         self.loss().backward()
         self.optimizer.step()
 
-    def seconds(self):
-        self._wait()
-        begin = time.perf_counter()
-        self.step()
-        self._wait()
-        return time.perf_counter() - begin
-
-    def _wait(self):
-        if self.x.is_cuda:
-            torch.cuda.synchronize()
-
     def live(self):
         """Bytes that the graph of one forward pass keeps alive, parameters left out."""
         own = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
@@ -104,11 +92,6 @@ class Saved:
 
     def __init__(self, tensor):
         self.tensor = tensor
-
-
-def quartiles(ratios):
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return {"median": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)]}
 
 
 def measure(name, rounds, device, batch, chosen, compiled):
@@ -133,19 +116,13 @@ def measure(name, rounds, device, batch, chosen, compiled):
     for arm in arms.values():
         arm.step()
         arm.step()
-    times = {rule_name: [] for rule_name in arms}
-    for turn in range(rounds):
-        order = list(arms)[turn % len(arms) :] + list(arms)[: turn % len(arms)]
-        for rule_name in order:
-            times[rule_name].append(arms[rule_name].seconds())
+    times = interleaved({rule_name: arm.step for rule_name, arm in arms.items()}, rounds, device)
     plain, memory = times["bp (plain)"], arms["bp (plain)"].live()
     return {
         rule_name: {
-            "time": quartiles([a / b for a, b in zip(times[rule_name], plain, strict=True)]),
-            "fastest": round(min(times[rule_name]) / min(plain), 3),
+            **ratios(times[rule_name], plain),
             "memory": round(arm.live() / memory, 3),
             "feedback MB": round(arm.feedback / 1e6, 2),
-            "step ms": round(1e3 * statistics.median(times[rule_name]), 2),
         }
         for rule_name, arm in arms.items()
     }

@@ -3,6 +3,7 @@
 images.py   a labelled set as one uint8 tensor, and its batches      augment.py   flip, shift, rotate whole batches
 cifar.py    CIFAR-10 and CIFAR-100, official files                   idx.py       MNIST and Fashion-MNIST, IDX files
 fashion.py  the Fashion-MNIST subset in this package                 digest.py    checksums of decoded images
+load.py     every data set by its name
 """
 
 from deep.data.augment import flip, rotate, shift_crop
@@ -10,8 +11,9 @@ from deep.data.cifar import cifar10, cifar100
 from deep.data.fashion import fashion_mnist_subset
 from deep.data.idx import mnist
 from deep.data.images import CorruptData, Images, UnknownData, batches
+from deep.data.load import load
 
 __all__ = [
-    "CorruptData", "Images", "UnknownData", "batches", "cifar10", "cifar100", "fashion_mnist_subset", "flip", "mnist",
-    "rotate", "shift_crop",
+    "CorruptData", "Images", "UnknownData", "batches", "cifar10", "cifar100", "fashion_mnist_subset", "flip", "load",
+    "mnist", "rotate", "shift_crop",
 ]  # fmt: skip

@@ -15,11 +15,13 @@ from torch import nn
 
 import linfa
 from deep import local
-from deep.data import Images, batches
+from deep.data import Loader
+from deep.data.loader import stream
 from deep.factored import retract
 from deep.log import write, write_rows
 from deep.optimizer import check_optimizer
 from deep.record import Recorder
+from deep.schedule import Schedule
 from linfa.verify import Certificate
 
 
@@ -34,19 +36,18 @@ class Unverified(RuntimeError):
 def train(
     model: nn.Module,
     rule: linfa.Rule,
-    training: Images,
-    test: Images,
+    training: Loader,
+    test: Loader,
     optimizer: torch.optim.Optimizer,
     folder: str | Path,
     *,
     epochs: int,
-    batch_size: int = 128,
+    schedule: Schedule = Schedule("constant"),  # noqa: B008  frozen
     seed: int = 0,
-    scheduler=None,
-    augment: Callable | None = None,
     loss: Callable = F.cross_entropy,
     monitor: Callable[[nn.Module, int], dict] | None = None,
     recorder: Recorder | None = None,
+    checkpoint_every: int | None = None,
     certificate: Certificate | None = None,
     unverified: bool = False,
     progress: bool = True,
@@ -55,24 +56,23 @@ def train(
     """Train a promoted model, or go on with the run that is in the folder.
 
     The folder receives ``run.json`` (rule, seed, settings), ``certificate.json``, ``log.csv`` and ``log.jsonl`` (a row
-    an epoch), ``checkpoint.pt`` after each epoch and ``result.json`` once the run is whole.  A run resumed from its
-    checkpoint continues bit for bit on CPU: the order of the data and every draw depend on (seed, epoch) alone.
+    an epoch), ``checkpoint.pt`` and ``result.json`` once the run is whole.  A run resumed from its checkpoint continues
+    bit for bit on CPU: the order of the data and every draw depend on the seed and the number of the step alone.
 
     Args:
         model: a module, promoted with the rule.
         rule: that rule.
-        training, test: images on the model's device.
+        training, test: batches on the model's device.
         optimizer: any torch optimiser over the parameters that require a gradient, feedback included; for a rule whose
             geometry is not Euclidean that of `deep.optimizer`.
         folder: where the run lives.
         epochs: how many in all.
-        batch_size: samples a step; an incomplete last batch is dropped.
-        seed: of the order of the data, the augmentation and torch's own generator.
-        scheduler: a torch learning-rate scheduler, stepped after each epoch.
-        augment: (images uint8 or float, generator) -> images.
+        schedule: of the learning rates of all parameter groups.
+        seed: of torch's own generator, as for dropout.
         loss: (logits, labels) -> scalar mean, the criterion of `deep.loss`.
         monitor: (model, epoch) -> more columns for the log, plain numbers or text.
         recorder: called with every batch before its step; a resumed run goes on with it.
+        checkpoint_every: steps from one checkpoint to the next, beside the one after each epoch; None for no others.
         certificate: of the rule; by default `linfa.verify` makes one.
         unverified: train although the certificate does not pass.
         progress: show a bar where the output is a terminal.
@@ -84,104 +84,134 @@ def train(
     Raises:
         Unverified: if the certificate fails and ``unverified`` is not set.
         ValueError: if the folder holds a run of another rule, seed or other settings, or of more epochs, or if the
-            training images do not fill a batch, or if the optimiser does not take the directions of the rule; the
-            folder stays as it is.
+            optimiser does not take the directions of the rule; the folder stays as it is.
         Diverged: naming the epoch, when the training or the test loss is not finite; the last checkpoint stays.
     """
     folder = Path(folder)
-    if len(training) < batch_size:
-        raise ValueError(f"{len(training)} training images make no batch of {batch_size}")
     certificate = certificate or linfa.verify(rule)
     if certificate.fingerprint != rule.fingerprint:
         raise Unverified(f"the certificate is for {certificate.rule}, the rule is {rule!r}")
     check_optimizer(rule, optimizer)
     if not certificate.passed and not unverified:
         raise Unverified(f"{rule.name} does not pass its own claims (see linfa.verify); pass unverified=True to go on")
-    about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "batch_size": batch_size}
-    about |= {"data": training.source, "settings": settings or {}}
-    rows = _resume(folder, about, model, optimizer, scheduler, recorder, epochs)
+    about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "data": training.source}
+    about |= {"settings": settings or {}}
+    run = _Run(model, optimizer, recorder)
+    _resume(folder, about, run, epochs)
     write(folder / "certificate.json", certificate.to_json())
-    if len(rows) < epochs:
+    if len(run.rows) < epochs:
         (folder / "result.json").unlink(missing_ok=True)  # of a run that was whole with fewer epochs
-    bar = _bar(progress, epochs, len(rows), rule.name)
-    for epoch in range(len(rows), epochs):
-        seen = _epoch(model, training, optimizer, batch_size, (seed, epoch), augment, loss, recorder)
-        row = {"epoch": epoch + 1, **seen}
-        if scheduler is not None:
-            scheduler.step()
-        test_loss, test_accuracy = evaluate(model, test, loss)
-        row |= {"test_loss": test_loss, "test_accuracy": test_accuracy}
+    bar = _bar(progress, epochs * training.steps, len(run.rows) * training.steps + run.step, rule.name)
+    for epoch in range(len(run.rows), epochs):
+        model.train()
+        for x, y in training.batches(epoch, run.step):
+            schedule.set(optimizer, epoch + run.step / training.steps, epochs)
+            torch.manual_seed(stream(seed, epoch, run.step))
+            run.take(x, y, loss)
+            bar.update()
+            if checkpoint_every and run.step % checkpoint_every == 0 and run.step < training.steps:
+                run.check(rule, "train", run.seen()["train_loss"], epoch)
+                run.save(folder / "checkpoint.pt")
+        row = {"epoch": epoch + 1, **run.seen()}
+        row["test_loss"], row["test_accuracy"] = evaluate(model, test, loss)
         for part in ("train", "test"):  # the last step of an epoch shows in the test loss alone
-            if not math.isfinite(row[f"{part}_loss"]):
-                raise Diverged(
-                    f"the {part} loss of {rule.name} is {row[f'{part}_loss']} in epoch {epoch + 1}; a smaller learning "
-                    "rate?"
-                )
+            run.check(rule, part, row[f"{part}_loss"], epoch)
         if monitor is not None:
             row |= monitor(model, epoch + 1)
-        rows.append(json.loads(json.dumps(row)))  # plain numbers alone: a checkpoint with numpy's does not load again
-        _save(folder / "checkpoint.pt", {"rows": rows, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-              "scheduler": None if scheduler is None else scheduler.state_dict(),
-              "recorder": None if recorder is None else recorder.state_dict()})  # fmt: skip
-        write_rows(folder, "log", rows)
-        bar.update()
-        bar.set_postfix(test=f"{test_accuracy:.3f}")
+        run.close(row)
+        run.save(folder / "checkpoint.pt")
+        write_rows(folder, "log", run.rows)
+        bar.set_postfix(epoch=epoch + 1, test=f"{row['test_accuracy']:.3f}")
     bar.close()
     if recorder is not None:
         recorder.close()
-    write(folder / "result.json", json.dumps({**about, "epochs": epochs, "last": rows[-1] if rows else None}, indent=1))
-    return rows
+    last = run.rows[-1] if run.rows else None
+    write(folder / "result.json", json.dumps({**about, "epochs": epochs, "last": last}, indent=1))
+    return run.rows
 
 
-def evaluate(model: nn.Module, images: Images, loss: Callable = F.cross_entropy, batch_size: int = 1000):
-    """Mean loss and accuracy in evaluation mode, over all images.
+def evaluate(model: nn.Module, test: Loader, loss: Callable = F.cross_entropy) -> tuple[float, float]:
+    """Mean loss and accuracy in evaluation mode, over all batches.
 
     Args:
         model: a classifier.
-        images: on its device.
+        test: batches on its device.
         loss: (logits, labels) -> scalar mean.
-        batch_size: images at a time.
     """
     mode = model.training
     model.eval()
-    total, right = 0.0, 0
+    total, right, seen = 0.0, 0, 0
     with torch.no_grad():
-        for index in torch.arange(len(images), device=images.y.device).split(batch_size):
-            logits, y = model(images.normalised(index)), images.y[index]
-            total += float(loss(logits, y)) * len(index)
+        for x, y in test.batches(0):
+            logits = model(x)
+            total += float(loss(logits, y)) * len(y)
             right += int((logits.argmax(1) == y).sum())
+            seen += len(y)
     model.train(mode)
-    return total / len(images), right / len(images)
+    return total / seen, right / seen
 
 
-def _epoch(model, images, optimizer, batch_size, seed, augment, loss, recorder):
-    """One pass over the data; its order and every draw in it depend on the seed alone."""
-    mixed = seed[0] * 1_000_003 + seed[1]
-    torch.manual_seed(mixed)
-    generator = torch.Generator(images.x.device).manual_seed(mixed)
-    model.train()
-    total, right, seen = torch.zeros((), device=images.x.device), 0, 0
-    for x, y in batches(images, batch_size, generator, augment):
-        if recorder is not None:
-            recorder(x, y)
+class _Run:
+    """What a run has come to: rows of the log, and within an epoch its steps and sums."""
+
+    def __init__(self, model, optimizer, recorder):
+        self.model, self.optimizer, self.recorder = model, optimizer, recorder
+        self.rows, self.step = [], 0
+        device = next(model.parameters()).device
+        self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right answers, samples
+
+    def take(self, x, y, loss):
+        """A step on a batch."""
+        if self.recorder is not None:
+            self.recorder(x, y)
         last = []
 
-        def watched(logits, y, last=last):
+        def watched(logits, y):
             last[:] = logits.detach(), loss(logits, y)
             return last[1]
 
-        optimizer.zero_grad(set_to_none=True)
-        local.loss(model, x, y, watched).backward()
-        optimizer.step()
-        retract(model)
+        self.optimizer.zero_grad(set_to_none=True)
+        local.loss(self.model, x, y, watched).backward()
+        self.optimizer.step()
+        retract(self.model)
         logits, value = last  # of the model's own output, whatever else has a loss
-        total += value.detach() * len(y)
-        right += (logits.argmax(1) == y).sum()
-        seen += len(y)
-    return {"train_loss": float(total) / seen, "train_accuracy": int(right) / seen}
+        right = (logits.argmax(1) == y).sum()
+        self.sums += torch.stack([value.detach().double() * len(y), right.double(), right.new_tensor(len(y)).double()])
+        self.step += 1
+
+    def seen(self) -> dict:
+        """Mean loss and accuracy of the epoch until now."""
+        total, right, count = self.sums.tolist()
+        return {"train_loss": total / count, "train_accuracy": right / count}
+
+    def check(self, rule, part, value, epoch):
+        if not math.isfinite(value):
+            raise Diverged(f"the {part} loss of {rule.name} is {value} in epoch {epoch + 1}; a smaller learning rate?")
+
+    def close(self, row):
+        """End an epoch."""
+        self.rows.append(json.loads(json.dumps(row)))  # plain numbers: a checkpoint with numpy's does not load again
+        self.step = 0
+        self.sums.zero_()
+
+    def save(self, path):
+        """Write a checkpoint so that the file is always whole."""
+        recorder = None if self.recorder is None else self.recorder.state_dict()
+        part = path.with_suffix(".part")
+        torch.save({"rows": self.rows, "step": self.step, "sums": self.sums, "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(), "recorder": recorder}, part)  # fmt: skip
+        os.replace(part, path)
+
+    def load(self, saved):
+        self.rows, self.step = saved["rows"], saved["step"]
+        self.sums.copy_(saved["sums"])
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.recorder is not None and saved["recorder"] is not None:
+            self.recorder.load_state_dict(saved["recorder"])
 
 
-def _resume(folder, about, model, optimizer, scheduler, recorder, epochs) -> list[dict]:
+def _resume(folder, about, run, epochs):
     folder.mkdir(parents=True, exist_ok=True)
     described = folder / "run.json"
     if described.exists():
@@ -197,29 +227,15 @@ def _resume(folder, about, model, optimizer, scheduler, recorder, epochs) -> lis
         write(described, json.dumps(about, indent=1))
     checkpoint = folder / "checkpoint.pt"
     if not checkpoint.exists():
-        return []
-    device = next(model.parameters()).device
-    saved = torch.load(checkpoint, map_location=device, weights_only=True)
-    if len(saved["rows"]) > epochs:
+        return
+    saved = torch.load(checkpoint, map_location=run.sums.device, weights_only=True)
+    if len(saved["rows"]) + (saved["step"] > 0) > epochs:
         raise ValueError(f"{folder} holds a run of {len(saved['rows'])} epochs, more than the {epochs} asked for")
-    model.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
-    if scheduler is not None:
-        scheduler.load_state_dict(saved["scheduler"])
-    if recorder is not None and saved.get("recorder") is not None:
-        recorder.load_state_dict(saved["recorder"])
-    write_rows(folder, "log", saved["rows"])  # a run may have been killed between its checkpoint and its log
-    return saved["rows"]
-
-
-def _save(path, content):
-    """Write a checkpoint so that the file is always whole."""
-    part = path.with_suffix(".part")
-    torch.save(content, part)
-    os.replace(part, path)
+    run.load(saved)
+    write_rows(folder, "log", run.rows)  # a run may have been killed between its checkpoint and its log
 
 
 def _bar(progress, total, done, name):
     from tqdm import tqdm
 
-    return tqdm(total=total, initial=done, desc=name, unit="epoch", disable=None if progress else True)
+    return tqdm(total=total, initial=done, desc=name, unit="step", disable=None if progress else True)

@@ -1,19 +1,20 @@
 """Images on the device, and where they come from.
 
-images.py   a labelled set as one uint8 tensor, and its batches      augment.py   flip, shift, rotate whole batches
+images.py   a labelled set as one uint8 tensor                       augment.py   flip, shift, rotate whole batches
 cifar.py    CIFAR-10 and CIFAR-100, official files                   idx.py       MNIST and Fashion-MNIST, IDX files
 fashion.py  the Fashion-MNIST subset in this package                 digest.py    checksums of decoded images
-load.py     every data set by its name
+load.py     every data set by its name                                loader.py  its batches
 """
 
 from deep.data.augment import flip, rotate, shift_crop
 from deep.data.cifar import cifar10, cifar100
 from deep.data.fashion import fashion_mnist_subset
 from deep.data.idx import mnist
-from deep.data.images import CorruptData, Images, UnknownData, batches
-from deep.data.load import load
+from deep.data.images import CorruptData, Images, UnknownData
+from deep.data.load import SHIPPED, load
+from deep.data.loader import InOrder, Loader, Shuffled
 
 __all__ = [
-    "CorruptData", "Images", "UnknownData", "batches", "cifar10", "cifar100", "fashion_mnist_subset", "flip", "load",
-    "mnist", "rotate", "shift_crop",
+    "SHIPPED", "CorruptData", "Images", "InOrder", "Loader", "Shuffled", "UnknownData", "cifar10", "cifar100",
+    "fashion_mnist_subset", "flip", "load", "mnist", "rotate", "shift_crop",
 ]  # fmt: skip

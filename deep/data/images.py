@@ -1,9 +1,7 @@
 """A labelled set of images that lives on the device as one uint8 tensor."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 
@@ -55,26 +53,26 @@ class Images:
             raise ValueError(f"a subset of {count} images does not fit {len(self)}")
         return replace(self, x=self.x[:count], y=self.y[:count], source=f"{self.source}, first {count} images")
 
+    def first_classes(self, count: int) -> "Images":
+        """The images of the first so many classes.
+
+        Raises:
+            ValueError: if there are not that many.
+
+        >>> six = Images(torch.zeros(6, 1, 2, 2), torch.arange(6) % 3, 3, (0.5,), (0.25,), "zeros")
+        >>> six.first_classes(2).y.tolist()
+        [0, 1, 0, 1]
+        """
+        if not 0 < count <= self.classes:
+            raise ValueError(f"there are {self.classes} classes, not {count}")
+        if count == self.classes:
+            return self
+        chosen = self.y < count
+        source = f"{self.source}, first {count} of {self.classes} classes"
+        return replace(self, x=self.x[chosen], y=self.y[chosen], classes=count, source=source)
+
     def normalised(self, index=slice(None)) -> Tensor:
         """float32 images (n, C, H, W), (x / 255 - mean) / std by channel."""
         x = self.x[index].float() / 255
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
         return (x - mean) / std
-
-
-def batches(
-    images: Images, batch_size: int, generator: torch.Generator, augment: Callable | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled mini-batches of one epoch; an incomplete last batch is dropped.
-
-    Args:
-        images: the data.
-        batch_size: samples a batch.
-        generator: of the order and of the augmentation, on the images' device.
-        augment: (normalised images, generator) -> images.
-    """
-    order = torch.randperm(len(images), generator=generator, device=images.y.device)
-    for start in range(0, len(order) - batch_size + 1, batch_size):
-        index = order[start : start + batch_size]
-        x = images.normalised(index)
-        yield (augment(x, generator) if augment else x), images.y[index]

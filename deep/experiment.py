@@ -1,0 +1,247 @@
+"""One training run as plain settings, and everything that is made from them."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from deep import data, models
+from deep.data import InOrder, Loader, Shuffled
+from deep.optimizer import optimizer as directed
+from deep.optimizer import taught
+from deep.promote import promote
+from deep.record import Recorder
+from deep.schedule import Schedule
+from deep.train import train
+from linfa.rules import Euclidean, Rule
+
+AUGMENTATIONS: dict[str, Callable] = {
+    "flip": data.flip,
+    "crop": data.shift_crop,
+    "rotate": data.rotate,
+}
+"""Augmentations by name, each with its usual strength."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images.
+
+    Args:
+        name: of a data set that `deep.data.load` knows.
+        folder: of its files; None for what is in the package.
+        augment: names of augmentations, in their order.
+        limit: the first so many training images; None for all.
+        classes: the images of the first so many classes; None for all.
+    """
+
+    name: str = data.SHIPPED
+    folder: Path | None = None
+    augment: tuple[str, ...] = ()
+    limit: int | None = None
+    classes: int | None = None
+
+    def __post_init__(self):
+        unknown = [name for name in self.augment if name not in AUGMENTATIONS]
+        if unknown:
+            raise ValueError(f"unknown augmentation {', '.join(unknown)}: choose from {', '.join(AUGMENTATIONS)}")
+
+    def images(self, split: str) -> data.Images:
+        """The images of "train" or "test"."""
+        images = data.load(self.name, self.folder, split)
+        if self.classes is not None:
+            images = images.first_classes(self.classes)
+        return images if self.limit is None or split == "test" else images.subset(min(self.limit, len(images)))
+
+    def augmentation(self) -> Callable | None:
+        """(images, generator) -> images, all of them one after the other."""
+        if not self.augment:
+            return None
+        return functools.partial(_augment, tuple(AUGMENTATIONS[name] for name in self.augment))
+
+
+def _augment(parts, x, generator):
+    for part in parts:
+        x = part(x, generator)
+    return x
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Which optimiser takes the gradients.
+
+    A rule whose geometry is not Euclidean has its promoted weights moved by `deep.optimizer` at ``geometry_lr``, all
+    but the last one, and the named optimiser takes the others.
+
+    Args:
+        name: of the optimiser in torch.
+        lr: learning rate.
+        weight_decay: of every parameter it has; "adam" adds it to the gradient, "adamw" to the step.
+        momentum: of "sgd".
+        amsgrad: of "adam" and "adamw".
+        feedback_lr: learning rate of feedback that learns; None for ``lr``.
+        feedback_decay: weight decay of feedback that learns; None for ``weight_decay``.
+        geometry_lr, geometry_momentum: of the weights that a rule moves in directions of its own.
+    """
+
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    amsgrad: bool = False
+    feedback_lr: float | None = None
+    feedback_decay: float | None = None
+    geometry_lr: float = 0.02
+    geometry_momentum: float = 0.95
+
+    def build(self, model: nn.Module, rule: Rule) -> torch.optim.Optimizer:
+        """The optimiser of a promoted model's parameters that require a gradient."""
+        if rule.geometry == Euclidean():
+            return self._plain(model, [p for p in model.parameters() if p.requires_grad])
+        promoted, _ = taught(model)
+        others = functools.partial(self._plain, model)
+        head = list(promoted)[-1:]
+        return directed(model, self.geometry_lr, self.geometry_momentum, others, euclidean=head)
+
+    def _plain(self, model, parameters):
+        inside = {id(p) for name, p in model.named_parameters() if "feedback" in name}
+        forward = {"params": [p for p in parameters if id(p) not in inside]}
+        feedback = {"params": [p for p in parameters if id(p) in inside]}
+        feedback["lr"] = self.lr if self.feedback_lr is None else self.feedback_lr
+        feedback["weight_decay"] = self.weight_decay if self.feedback_decay is None else self.feedback_decay
+        groups = [group for group in (forward, feedback) if group["params"]]
+        common: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.name == "sgd":
+            return torch.optim.SGD(groups, momentum=self.momentum, **common)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.name]
+        return kind(groups, amsgrad=self.amsgrad, **common)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A training run in plain settings.
+
+    Args:
+        rule: the learning rule.
+        model: name of a network that `deep.models.build` knows.
+        sizes: settings of that network that are not its defaults.
+        data: which images.
+        optimizer, schedule: how the gradients are taken.
+        epochs: passes over the training images.
+        batch_size: samples of a step, of all processes together.
+        label_smoothing: share of the target that all classes divide.
+        promotion: further arguments of `deep.promote`, such as ranks.
+        seed: of weights, feedback, order and augmentation.
+
+    >>> import linfa
+    >>> short = Experiment(linfa.fa(), epochs=20).scaled(0.1)
+    >>> short.epochs
+    2
+    """
+
+    rule: Rule
+    model: str = "cnn"
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = field(default_factory=Schedule)
+    epochs: int = 5
+    batch_size: int = 128
+    label_smoothing: float = 0.0
+    promotion: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def scaled(self, share: float) -> "Experiment":
+        """The same at a share in (0, 1] of its budget: fewer epochs; below one epoch, fewer images.
+
+        Raises:
+            ValueError: for another share.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"a share of the budget is in (0, 1]; got {share}")
+        epochs = max(1, round(share * self.epochs))
+        images = len(self.data.images("train"))
+        limit = min(images, max(self.batch_size, math.ceil(share * self.epochs / epochs * images)))
+        shorter: dict[str, Any] = {"epochs": epochs, "schedule": self.schedule.stretched(epochs / self.epochs)}
+        if limit < images:
+            shorter["data"] = dataclasses.replace(self.data, limit=limit)
+        return dataclasses.replace(self, **shorter)
+
+    def describe(self) -> dict:
+        """All settings as plain JSON."""
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        parts = {key: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for key, v in parts.items()}
+        parts["rule"] = repr(self.rule)
+        del parts["data"]["folder"]  # where the files are changes nothing
+        return json.loads(json.dumps(parts, default=repr))
+
+    def loaders(self, device: str | torch.device = "cpu") -> tuple[Loader, Loader]:
+        """Training and test batches."""
+        training, test = (self.data.images(split).to(device) for split in ("train", "test"))
+        return Shuffled(training, self.batch_size, self.seed, self.data.augmentation()), InOrder(test)
+
+    def network(self, training: Loader, device: str | torch.device = "cpu") -> nn.Module:
+        """The promoted model, its weights and feedback drawn by the seed."""
+        torch.manual_seed(self.seed)
+        channels, size, _ = training.shape
+        model = models.build(self.model, channels, size, training.classes, **self.sizes).to(device)
+        sample = next(iter(training.batches(0)))[0][:2]
+        return promote(model, self.rule, sample=sample, seed=self.seed, **self.promotion)
+
+    def loss(self) -> Callable:
+        """(logits, labels) -> scalar mean."""
+        return functools.partial(F.cross_entropy, label_smoothing=self.label_smoothing)
+
+
+def run(
+    experiment: Experiment, folder: str | Path, *, device: str | torch.device = "cpu", record_every: int | None = None,
+    **options,
+) -> list[dict]:  # fmt: skip
+    """Train an experiment, or go on with it if it is in the folder already; returns the rows of the log.
+
+    Args:
+        experiment: the settings; those in the folder have to be the same.
+        folder: as in `deep.train.train`.
+        device: where to train.
+        record_every: steps from one measurement of a `deep.Recorder` to the next; None for none.
+        options: of `deep.train.train`: monitor, certificate, progress ...
+    """
+    training, test = experiment.loaders(device)
+    model = experiment.network(training, device)
+    recorder = None if record_every is None else Recorder(model, record_every, folder, loss=experiment.loss())
+    with flushed_denormals():
+        return train(
+            model, experiment.rule, training, test, experiment.optimizer.build(model, experiment.rule), folder,
+            epochs=experiment.epochs, schedule=experiment.schedule, seed=experiment.seed, loss=experiment.loss(),
+            recorder=recorder, settings=experiment.describe(), **options,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def flushed_denormals():
+    """Denormal numbers count as zero inside, as on a GPU; moments of Adam that fade below 1e-38 would slow a CPU down.
+
+    The mode is one of the processor's, so that all Python code of this thread would keep it if it were not put back.
+
+    >>> with flushed_denormals():
+    ...     sys.float_info.min / 2
+    0.0
+    >>> sys.float_info.min / 2 > 0
+    True
+    """
+    before = sys.float_info.min / 2 == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)

@@ -43,6 +43,7 @@ class Data:
         augment: names of augmentations, in their order.
         limit: the first so many training images; None for all.
         classes: the images of the first so many classes; None for all.
+        trust: SHA-256 of images to accept although they are not the published ones, or not all of them.
     """
 
     name: str = data.SHIPPED
@@ -50,6 +51,7 @@ class Data:
     augment: tuple[str, ...] = ()
     limit: int | None = None
     classes: int | None = None
+    trust: str | None = None
 
     def __post_init__(self):
         unknown = [name for name in self.augment if name not in AUGMENTATIONS]
@@ -58,7 +60,7 @@ class Data:
 
     def images(self, split: str) -> data.Images:
         """The images of "train" or "test"."""
-        images = data.load(self.name, self.folder, split)
+        images = data.load(self.name, self.folder, split, self.trust)
         if self.classes is not None:
             images = images.first_classes(self.classes)
         return images if self.limit is None or split == "test" else images.subset(min(self.limit, len(images)))
@@ -120,7 +122,7 @@ class Optimizer:
         feedback["lr"] = self.lr if self.feedback_lr is None else self.feedback_lr
         feedback["weight_decay"] = self.weight_decay if self.feedback_decay is None else self.feedback_decay
         groups = [group for group in (forward, feedback) if group["params"]]
-        common: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        common: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": True}
         if self.name == "sgd":
             return torch.optim.SGD(groups, momentum=self.momentum, **common)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.name]
@@ -182,7 +184,8 @@ class Experiment:
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         parts = {key: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for key, v in parts.items()}
         parts["rule"] = repr(self.rule)
-        del parts["data"]["folder"]  # where the files are changes nothing
+        for key in ("folder", "trust"):  # where the files are changes nothing
+            del parts["data"][key]
         return json.loads(json.dumps(parts, default=repr))
 
     def loaders(self, device: str | torch.device = "cpu") -> tuple[Loader, Loader]:

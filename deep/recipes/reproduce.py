@@ -1,0 +1,219 @@
+"""Run a recipe over seeds, and put what came out beside what was published."""
+
+import dataclasses
+import functools
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+import linfa
+from deep.experiment import run
+from deep.log import write
+from deep.recipes.recipe import Recipe
+from deep.train import Diverged
+
+MEASURES = ("update_cosine", "error_effective_rank", "gradient_effective_rank", "trajectory_effective_rank")
+"""What a table keeps of a record: means over the layers at the last measurement."""
+
+
+def reproduce(
+    recipe: Recipe,
+    out: str | Path,
+    data: Path | None = None,
+    scale: float | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    arms: Iterable[str] | None = None,
+    device: str = "cpu",
+    trust: str | None = None,
+    progress: bool = True,
+) -> dict:
+    """Train every arm of a recipe with every seed; runs that are whole are read, others go on where they were.
+
+    The folder receives a run an arm and seed, and from all runs that are whole ``table.json``, ``table.md``,
+    ``log.jsonl`` (every epoch of every run) and ``figure.png``.
+
+    Args:
+        recipe: of `deep.recipes.RECIPES`, or one of your own.
+        out: folder.
+        data: folder of the official files.
+        scale: share of the published budget; by default the one that takes minutes on two cores.
+        seeds: of the runs.
+        arms: names of some; None for all.
+        device: where to train.
+        trust: SHA-256 of images to accept although they are not all of the published ones.
+        progress: show bars where the output is a terminal.
+
+    Returns:
+        The table: for every arm mean, standard deviation and every run's last and best test accuracy in %, the
+        published one, and the means of what was recorded.
+
+    Raises:
+        ValueError: for an unknown arm, a share outside (0, 1], or as `deep.data.load`.
+    """
+    out = Path(out)
+    scale = recipe.quick if scale is None else scale
+    experiments = recipe.experiments(scale, data, trust)
+    chosen = list(experiments) if arms is None else list(arms)
+    unknown = [name for name in chosen if name not in experiments]
+    if unknown:
+        raise ValueError(f"unknown arm {', '.join(unknown)}: choose from {', '.join(experiments)}")
+    for seed in seeds:
+        for name in chosen:
+            _one(recipe, out, name, dataclasses.replace(experiments[name], seed=seed), device, progress)
+    return collect(recipe, out, scale)
+
+
+@functools.cache
+def _certificate(rule):
+    return linfa.verify(rule)
+
+
+def _one(recipe, out, name, experiment, device, progress):
+    folder = out / f"{slug(name)}-{experiment.seed}"
+    if (folder / "result.json").exists() and _same(folder, experiment):
+        return
+    certificate = _certificate(experiment.rule)
+    try:
+        run(
+            experiment, folder, device=device, record_every=recipe.record_every, certificate=certificate,
+            progress=progress,
+        )  # fmt: skip
+    except Diverged as error:  # which is a result, too
+        about = json.loads((folder / "run.json").read_text())
+        write(folder / "result.json", json.dumps({**about, "diverged": str(error)}, indent=1))
+
+
+def _same(folder, experiment):
+    return json.loads((folder / "result.json").read_text())["settings"] == experiment.describe()
+
+
+def slug(name: str) -> str:
+    """A name of a folder.
+
+    >>> slug("direct r=1, all")
+    'direct-r1-all'
+    """
+    return "".join(c for c in name.replace(" ", "-") if c.isalnum() or c in "-+.")
+
+
+def collect(recipe: Recipe, out: Path, scale: float) -> dict:
+    """The table of all runs in a folder that are whole; writes its files.
+
+    Raises:
+        FileNotFoundError: if none is.
+    """
+    rows, log = {}, []
+    for name in recipe.arms:
+        runs = sorted(out.glob(f"{slug(name)}-[0-9]*"), key=lambda folder: int(folder.name.rsplit("-", 1)[1]))
+        runs = [folder for folder in runs if folder.name.rsplit("-", 1)[0] == slug(name)]
+        runs = [folder for folder in runs if (folder / "result.json").exists()]
+        if runs:
+            rows[name] = _row(runs) | {"published": recipe.published.get(name)}
+        for folder in runs:
+            about = json.loads((folder / "run.json").read_text())
+            epochs = (folder / "log.jsonl").read_text().splitlines() if (folder / "log.jsonl").exists() else []
+            log += [{"arm": name, "seed": about["seed"], **json.loads(line)} for line in epochs if line]
+    if not rows:
+        raise FileNotFoundError(f"{out} holds no whole run of {recipe.title}")
+    settings = {name: json.loads((next(out.glob(f"{slug(name)}-[0-9]*")) / "run.json").read_text()) for name in rows}
+    table = {
+        "title": recipe.title, "source": recipe.source, "scale": scale, "hardware": hardware(), "arms": rows,
+        "settings": {name: {"data": about["data"], **about["settings"]} for name, about in settings.items()},
+    }  # fmt: skip
+    write(out / "table.json", json.dumps(table, indent=1))
+    write(out / "table.md", markdown(table))
+    write(out / "log.jsonl", "\n".join(map(json.dumps, log)))
+    draw(table).savefig(out / "figure.png", dpi=150)
+    return table
+
+
+def _row(runs):
+    last, best, measured, diverged = [], [], {}, 0
+    for folder in runs:
+        result = json.loads((folder / "result.json").read_text())
+        diverged += "diverged" in result
+        lines = (folder / "log.jsonl").read_text().splitlines() if (folder / "log.jsonl").exists() else []
+        accuracy = [100 * json.loads(line)["test_accuracy"] for line in lines if line]
+        if accuracy:
+            last.append(accuracy[-1])
+            best.append(max(accuracy))
+        for key, value in _measured(folder).items():
+            measured.setdefault(key, []).append(value)
+    row = {"mean": _mean(last), "std": _std(last), "runs": last, "best": _mean(best), "diverged": diverged}
+    return row | {key: _mean(values) for key, values in measured.items()}
+
+
+def _measured(folder):
+    path = folder / "record.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
+    final = [row for row in rows if row["step"] == rows[-1]["step"]][:-1]  # without the head
+    out = {}
+    for key in MEASURES:
+        values = [row[key] for row in final if row.get(key) is not None]
+        if values:
+            out[key] = _mean(values)
+    return out
+
+
+def _mean(values):
+    return statistics.mean(values) if values else None
+
+
+def _std(values):
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def hardware() -> dict:
+    """What the numbers were made on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    return {"device": device, "machine": platform.machine(), "torch": torch.__version__}
+
+
+def markdown(table: dict) -> str:
+    """The table as Markdown: test accuracy in %, ours and the published."""
+
+    def number(value, digits=2):
+        return "" if value is None else f"{value:.{digits}f}"
+
+    keys = [key for key in MEASURES if any(key in row for row in table["arms"].values())]
+    lines = [
+        "| | test accuracy, % | best epoch | runs | published |" + "".join(f" {k.replace('_', ' ')} |" for k in keys)
+    ]
+    for name, row in table["arms"].items():
+        spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
+        failed = f" ({row['diverged']} diverged)" if row["diverged"] else ""
+        cells = [name, f"{number(row['mean'])}{spread}", number(row["best"]), f"{len(row['runs'])}{failed}"]
+        cells += [number(row["published"]), *(number(row.get(key)) for key in keys)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw(table: dict):
+    """Test accuracy of every arm, every seed a dot, beside the published numbers, as a matplotlib figure."""
+    import matplotlib.pyplot as plt
+
+    from linfa import plot
+
+    rows = {name: row for name, row in table["arms"].items() if row["runs"]}
+    with plot.style():
+        figure, ax = plt.subplots(figsize=(1.8 + 0.75 * len(rows), 3.8), layout="constrained")
+        for place, row in enumerate(rows.values()):
+            first = not place
+            ax.errorbar(
+                place, row["mean"], row["std"] or 0, fmt="o", color=plot.PALETTE[0], capsize=4,
+                label=f"ours at {table['scale']:.3g} of the budget, mean ± std" if first else None,
+            )  # fmt: skip
+            ax.plot([place + 0.15] * len(row["runs"]), row["runs"], ".", color=plot.PALETTE[5], markersize=4)
+            if row["published"] is not None:
+                ax.plot(place - 0.15, row["published"], "_", color=plot.PALETTE[1], markersize=14)
+        if any(row["published"] is not None for row in rows.values()):
+            ax.plot([], [], "_", color=plot.PALETTE[1], markersize=14, label="published")
+        ax.set_xticks(range(len(rows)), [name.replace(" ", "\n") for name in rows])
+        ax.set(title=table["title"], ylabel="test accuracy, %")
+        ax.legend()
+    return figure

@@ -181,9 +181,8 @@ def markdown(table: dict) -> str:
         return "" if value is None else f"{value:.{digits}f}"
 
     keys = [key for key in MEASURES if any(key in row for row in table["arms"].values())]
-    lines = [
-        "| | test accuracy, % | best epoch | runs | published |" + "".join(f" {k.replace('_', ' ')} |" for k in keys)
-    ]
+    titles = ["", "test accuracy, %", "best epoch", "runs", "published", *(key.replace("_", " ") for key in keys)]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for name, row in table["arms"].items():
         spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
         failed = f" ({row['diverged']} diverged)" if row["diverged"] else ""

@@ -43,6 +43,7 @@ class Data:
         augment: names of augmentations, in their order.
         limit: the first so many training images; None for all.
         classes: the images of the first so many classes; None for all.
+        grayscale: their luminance in place of their colours.
         trust: SHA-256 of images to accept although they are not the published ones, or not all of them.
     """
 
@@ -51,6 +52,7 @@ class Data:
     augment: tuple[str, ...] = ()
     limit: int | None = None
     classes: int | None = None
+    grayscale: bool = False
     trust: str | None = None
 
     def __post_init__(self):
@@ -63,6 +65,8 @@ class Data:
         images = data.load(self.name, self.folder, split, self.trust)
         if self.classes is not None:
             images = images.first_classes(self.classes)
+        if self.grayscale:
+            images = images.grayscale()
         return images if self.limit is None or split == "test" else images.subset(min(self.limit, len(images)))
 
     def augmentation(self) -> Callable | None:

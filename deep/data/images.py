@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 
@@ -24,7 +25,6 @@ class Images:
         mean, std: of each channel, in units of [0, 1].
         source: where the data come from, in a sentence that a record can quote.
 
-    >>> import torch
     >>> tiny = Images(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4), 4, (0.5,), (0.25,), "zeros")
     >>> tiny.normalised().unique().item(), len(tiny.subset(2))
     (-2.0, 2)
@@ -60,7 +60,6 @@ class Images:
         Raises:
             ValueError: if there are not that many.
 
-        >>> import torch
         >>> six = Images(torch.zeros(6, 1, 2, 2), torch.arange(6) % 3, 3, (0.5,), (0.25,), "zeros")
         >>> six.first_classes(2).y.tolist()
         [0, 1, 0, 1]
@@ -72,6 +71,19 @@ class Images:
         chosen = self.y < count
         source = f"{self.source}, first {count} of {self.classes} classes"
         return replace(self, x=self.x[chosen], y=self.y[chosen], classes=count, source=source)
+
+    def grayscale(self) -> "Images":
+        """The luminance (ITU-R BT.601) of colour images, with the means of the channels' statistics.
+
+        >>> red = Images(torch.tensor([200, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1), torch.zeros(1), 1, (0.5,) * 3,
+        ...              (0.25,) * 3, "red")
+        >>> red.grayscale().x.flatten().tolist()
+        [60]
+        """
+        weights = torch.tensor([0.299, 0.587, 0.114], device=self.x.device).view(3, 1, 1)
+        x = torch.cat([(part * weights).sum(1, keepdim=True).round().to(torch.uint8) for part in self.x.split(1000)])
+        mean, std = ((sum(v) / len(v),) for v in (self.mean, self.std))
+        return replace(self, x=x, mean=mean, std=std, source=f"{self.source}, luminance")
 
     def normalised(self, index=slice(None)) -> Tensor:
         """float32 images (n, C, H, W), (x / 255 - mean) / std by channel."""

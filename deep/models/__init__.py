@@ -77,7 +77,7 @@ def _resnet(make):
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": _mlp,
     "cnn": lambda channels, size, classes, **sizes: cnn(channels, classes, **sizes),
-    "lenet": lambda channels, size, classes: lenet(channels, classes, size),
+    "lenet": lambda channels, size, classes, **sizes: lenet(channels, classes, size, **sizes),
     "vgg": lambda channels, size, classes: vgg_like(classes, channels, size),
     "vgg13": _vgg13,
     "alexnet": _alexnet,

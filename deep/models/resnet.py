@@ -7,25 +7,29 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def _shortcut(channels, out, stride) -> nn.Module:
+def _norm(channels, norm) -> nn.Module:
+    return nn.BatchNorm2d(channels) if norm else nn.Identity()
+
+
+def _shortcut(channels, out, stride, norm) -> nn.Module:
     """The identity, or a 1x1 convolution where the shape changes."""
     if stride == 1 and channels == out:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=not norm), _norm(out, norm))
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with BatchNorm and a shortcut."""
+    """Two 3x3 convolutions, each with BatchNorm, and a shortcut."""
 
     expansion = 1
 
-    def __init__(self, channels: int, width: int, stride: int):
+    def __init__(self, channels: int, width: int, stride: int, norm: bool = True):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.shortcut = _shortcut(channels, width, stride)
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=not norm)
+        self.norm1 = _norm(width, norm)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=not norm)
+        self.norm2 = _norm(width, norm)
+        self.shortcut = _shortcut(channels, width, stride, norm)
 
     def forward(self, x):
         inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
@@ -33,20 +37,20 @@ class Block(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3x3 convolution between two of 1x1, the last to four times the width, with BatchNorm and a shortcut."""
+    """A 3x3 convolution between two of 1x1, the last to four times the width, and a shortcut."""
 
     expansion = 4
 
-    def __init__(self, channels: int, width: int, stride: int):
+    def __init__(self, channels: int, width: int, stride: int, norm: bool = True):
         super().__init__()
         out = self.expansion * width
-        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)  # torchvision's place for the stride
-        self.norm2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, out, 1, bias=False)
-        self.norm3 = nn.BatchNorm2d(out)
-        self.shortcut = _shortcut(channels, out, stride)
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=not norm)
+        self.norm1 = _norm(width, norm)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=not norm)  # torchvision's place for the stride
+        self.norm2 = _norm(width, norm)
+        self.conv3 = nn.Conv2d(width, out, 1, bias=not norm)
+        self.norm3 = _norm(out, norm)
+        self.shortcut = _shortcut(channels, out, stride, norm)
 
     def forward(self, x):
         x, skip = F.relu(self.norm1(self.conv1(x))), self.shortcut(x)
@@ -67,6 +71,7 @@ class ResNet(nn.Module):
         width: channels of the first stage.
         stem: of the first layer, for small images or for large ones.
         block: `Block` or `Bottleneck`.
+        norm: BatchNorm after every convolution; without it they have biases.
 
     Raises:
         ValueError: for an unknown stem.
@@ -80,17 +85,18 @@ class ResNet(nn.Module):
         width: int = 16,
         stem: Literal["cifar", "imagenet"] = "cifar",
         block: type = Block,
+        norm: bool = True,
     ):
         super().__init__()
         if stem not in STEMS:
             raise ValueError(f"unknown stem {stem!r}: choose one of {', '.join(STEMS)}")
-        self.conv = nn.Conv2d(channels, width, *STEMS[stem], bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.conv = nn.Conv2d(channels, width, *STEMS[stem], bias=not norm)
+        self.norm = _norm(width, norm)
         self.pool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
         stages, n = [], width
         for stage, number in enumerate(blocks):
             for index in range(number):
-                stages.append(block(n, width * 2**stage, 2 if stage and not index else 1))
+                stages.append(block(n, width * 2**stage, 2 if stage and not index else 1, norm))
                 n = block.expansion * width * 2**stage
         self.blocks = nn.Sequential(*stages)
         self.head = nn.Linear(n, classes)
@@ -118,13 +124,15 @@ def resnet32(classes: int = 10, channels: int = 3) -> ResNet:
     return ResNet((5, 5, 5), classes, channels)
 
 
-def resnet18(classes: int = 1000, channels: int = 3, stem: Literal["cifar", "imagenet"] = "imagenet") -> ResNet:
+def resnet18(
+    classes: int = 1000, channels: int = 3, stem: Literal["cifar", "imagenet"] = "imagenet", norm: bool = True
+) -> ResNet:
     """ResNet-18.
 
     >>> sum(p.numel() for p in resnet18().parameters())
     11689512
     """
-    return ResNet((2, 2, 2, 2), classes, channels, 64, stem)
+    return ResNet((2, 2, 2, 2), classes, channels, 64, stem, norm=norm)
 
 
 def resnet50(classes: int = 1000, channels: int = 3, stem: Literal["cifar", "imagenet"] = "imagenet") -> ResNet:

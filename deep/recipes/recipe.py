@@ -1,25 +1,23 @@
 """A published experiment: its arms, its budget and its numbers."""
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from deep.experiment import Experiment
 
 
 @dataclass(frozen=True)
 class Smaller:
-    """What takes the place of settings that a short run cannot fill.
+    """What takes the place of the arms when there is no budget for their networks; ours, no number is published.
 
     Args:
         below: the share of the budget below which it does.
-        settings: fields of the experiments.
+        arms: the experiments by name, at the same full budget.
     """
 
     below: float
-    settings: Mapping[str, Any]
+    arms: Mapping[str, Experiment]
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Recipe:
         arms: the experiments by name, at the full budget.
         published: test accuracy in % by arm, where there is a number.
         quick: the share of the budget that takes minutes on two cores.
-        smaller: replacements for short runs.
+        smaller: arms of smaller networks for short runs.
         record_every: steps from one measurement of alignment and ranks to the next; None for none.
     """
 
@@ -44,20 +42,23 @@ class Recipe:
     smaller: Smaller | None = None
     record_every: int | None = None
 
+    def at(self, share: float) -> "Recipe":
+        """The recipe with the arms that a share of the budget trains."""
+        if self.smaller is None or share >= self.smaller.below:
+            return self
+        return replace(self, arms=self.smaller.arms, published={}, smaller=None)
+
     def experiments(self, share: float, folder: Path | None = None, trust: str | None = None) -> dict[str, Experiment]:
-        """The arms at a share in (0, 1] of the budget.
+        """The arms at a share in (0, 1] of the budget: of passes over the images, below one of images.
 
         Args:
-            share: of passes over the images, then of images.
+            share: of the budget.
             folder: of the data.
             trust: SHA-256 of images to accept although they are not all of the published ones.
 
         Raises:
             ValueError: for another share, or as `deep.data.load`.
         """
-        settings = self.smaller.settings if self.smaller is not None and share < self.smaller.below else {}
-        out = {}
-        for name, experiment in self.arms.items():
-            data = dataclasses.replace(experiment.data, folder=folder, trust=trust)
-            out[name] = dataclasses.replace(experiment, data=data, **settings).scaled(share)
-        return out
+        arms = self.at(share).arms.items()
+        found = {name: replace(arm, data=replace(arm.data, folder=folder, trust=trust)) for name, arm in arms}
+        return {name: arm.scaled(share) for name, arm in found.items()}

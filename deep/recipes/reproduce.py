@@ -65,7 +65,7 @@ def reproduce(
     for seed in seeds:
         for name in chosen:
             _one(recipe, out, name, dataclasses.replace(experiments[name], seed=seed), device, progress)
-    return collect(recipe, out, scale)
+    return collect(recipe.at(scale), out, scale)
 
 
 @functools.cache

@@ -11,6 +11,8 @@ optimizer.py the step of a rule's geometry        activity.py  normalised output
 loss_scale.py  what a gradient scaler has to be told   refresh.py  feedback from the weights of now
 models/      a few networks                       data/    readers, batches, augmentation
 train.py     a plain training loop                log.py   the files of a run
+experiment.py  a run as plain settings            schedule.py  of its learning rates
+curves.py    loss and accuracy by epoch
 measure.py   alignment and error rank             record.py   both, and ranks of gradients, while training
 """
 

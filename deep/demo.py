@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 import linfa
-from deep.data import Images, cifar10, fashion_mnist_subset
+from deep.data import Images, InOrder, Shuffled, cifar10, fashion_mnist_subset
 from deep.measure import alignment, error_ranks
 from deep.models import cnn
 from deep.promote import promote
+from deep.schedule import Schedule
 from deep.train import train
 from linfa import plot
 from linfa.page import Page, equations, figure, table
@@ -259,11 +260,11 @@ def _promote(page, demo, images, test):
         promote(model, rule, sample=probe[0][:2], seed=demo.seed)
         learning = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learning, lr=3e-3, weight_decay=4e-4)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / demo.epochs)
         folder = demo.out / "runs" / f"{rule.fingerprint}-{len(images)}-{size}-{demo.epochs}-{demo.seed}"
         logs[rule.name] = train(
-            model, rule, images, test, optimizer, folder, epochs=demo.epochs, batch_size=64, seed=demo.seed,
-            scheduler=scheduler, monitor=lambda model, epoch: _monitor(model, *probe), progress=demo.progress,
+            model, rule, Shuffled(images, 64, demo.seed), InOrder(test), optimizer, folder, epochs=demo.epochs,
+            schedule=Schedule("linear"), seed=demo.seed, monitor=lambda model, epoch: _monitor(model, *probe),
+            progress=demo.progress,
             settings={"model": "cnn", "epochs": demo.epochs, "adam": {"lr": 3e-3, "weight_decay": 4e-4}},
         )  # fmt: skip
     with plot.style():

@@ -83,8 +83,8 @@ def train(
 
     Raises:
         Unverified: if the certificate fails and ``unverified`` is not set.
-        ValueError: if the folder holds a run of another rule, seed or other settings, or of more epochs, or if the
-            optimiser does not take the directions of the rule; the folder stays as it is.
+        ValueError: if the folder holds a run of another rule, seed, data, number of steps or settings, or of more
+            epochs, or if the optimiser does not take the directions of the rule; the folder stays as it is.
         Diverged: naming the epoch, when the training or the test loss is not finite; the last checkpoint stays.
     """
     folder = Path(folder)
@@ -95,7 +95,7 @@ def train(
     if not certificate.passed and not unverified:
         raise Unverified(f"{rule.name} does not pass its own claims (see linfa.verify); pass unverified=True to go on")
     about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "data": training.source}
-    about |= {"settings": settings or {}}
+    about |= {"steps": training.steps, "settings": settings or {}}
     run = _Run(model, optimizer, recorder)
     _resume(folder, about, run, epochs)
     write(folder / "certificate.json", certificate.to_json())

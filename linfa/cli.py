@@ -295,9 +295,21 @@ class TrainCommand:
 
     def run(self):
         _needs_torch()
-        from deep.run import run
+        import torch
 
-        rows = run(self, self.choice.build())
+        from deep.curves import curves
+        from deep.experiment import Data, Experiment, Optimizer, run
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        experiment = Experiment(
+            self.choice.build(), self.model, epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
+            data=Data() if self.data is None else Data("cifar10", self.data, ("flip", "crop")),
+            optimizer=Optimizer("adamw", self.lr, self.weight_decay),
+        )  # fmt: skip
+        rows = run(experiment, self.out, device=self.device, unverified=self.unverified, progress=not self.json)
+        if self.figure:
+            curves(rows, experiment.rule.name).savefig(self.figure)
         last = rows[-1]
         if self.json:
             print("\n".join(map(json.dumps, rows)))

@@ -269,7 +269,7 @@ def test_accumulated_gradients_are_one_direction():
 
 
 def test_a_muon_rule_trains(tmp_path):
-    from deep.data import Images
+    from deep.data import Images, InOrder, Shuffled
     from deep.train import train
 
     labels = torch.arange(40) % 3
@@ -280,11 +280,11 @@ def test_a_muon_rule_trains(tmp_path):
     rule = linfa.muon(linfa.fa())
     deep.promote(model, rule)
     certificate = linfa.verify(rule, promoted=False, depths=(2,))
+    data = Shuffled(images, 10), InOrder(images)
     with pytest.raises(ValueError, match="does not take"):
-        train(model, rule, images, images, SGD(model.parameters(), 0.1), tmp_path, epochs=1, batch_size=10,
-              certificate=certificate, progress=False)  # fmt: skip
+        train(model, rule, *data, SGD(model.parameters(), 0.1), tmp_path, epochs=1, certificate=certificate)
     assert not list(tmp_path.iterdir())
     for epochs in (2, 8):
-        rows = train(model, rule, images, images, deep.optimizer(model, 0.02), tmp_path, epochs=epochs, batch_size=10,
+        rows = train(model, rule, *data, deep.optimizer(model, 0.02), tmp_path, epochs=epochs,
                      certificate=certificate, progress=False)  # fmt: skip
     assert rows[-1]["test_accuracy"] > 0.9

@@ -220,7 +220,7 @@ def test_going_on(tmp_path):
 
 
 def test_a_training_run_keeps_its_record(tmp_path):
-    from deep.data import Images
+    from deep.data import Images, InOrder, Shuffled
     from deep.train import train
 
     labels = torch.arange(40) % 3
@@ -233,7 +233,7 @@ def test_a_training_run_keeps_its_record(tmp_path):
         model = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
         deep.promote(model, rule)
         recorder = deep.Recorder(model, 3, folder)
-        train(model, rule, images, images, deep.optimizer(model, 0.02), folder, epochs=epochs, batch_size=10,
+        train(model, rule, Shuffled(images, 10), InOrder(images), deep.optimizer(model, 0.02), folder, epochs=epochs,
               certificate=certificate, progress=False, recorder=recorder)  # fmt: skip
         return recorder.rows
 

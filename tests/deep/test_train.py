@@ -13,7 +13,8 @@ from torch import nn
 import deep
 import deep.train as training
 import linfa
-from deep.data import Images, flip
+from deep.data import Images, InOrder, Shuffled, flip
+from deep.schedule import Schedule
 from deep.train import Diverged, Unverified, evaluate, train
 
 
@@ -43,11 +44,10 @@ def run(folder, images, rule, epochs, seed=0, batch_size=16, **kw):
     deep.promote(model, rule, sample=images.normalised(slice(0, 2)))
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learning, 1e-2)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8)
     kw.setdefault("certificate", certificate(rule))
     rows = train(
-        model, rule, images, images.subset(20), optimizer, folder, epochs=epochs, batch_size=batch_size, seed=seed,
-        scheduler=scheduler, augment=flip, progress=False, **kw,
+        model, rule, Shuffled(images, batch_size, seed, flip), InOrder(images.subset(20)), optimizer, folder,
+        epochs=epochs, seed=seed, schedule=Schedule("exponential", rate=0.8), progress=False, **kw,
     )  # fmt: skip
     return model, rows
 
@@ -73,7 +73,7 @@ def test_resume_is_bit_equal(tmp_path, images, rule):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "parts" / name).read_text()
     a, b = (torch.load(tmp_path / folder / "checkpoint.pt", weights_only=True) for folder in ("whole", "parts"))
     assert a["optimizer"]["state"]
-    torch.testing.assert_close(a, b, rtol=0, atol=0)  # optimiser and scheduler too
+    torch.testing.assert_close(a, b, rtol=0, atol=0)  # optimiser, too
 
 
 def test_a_run_killed_in_an_epoch_goes_on_from_the_last_whole_one(tmp_path, images):
@@ -105,7 +105,7 @@ def test_a_run_killed_in_an_epoch_goes_on_from_the_last_whole_one(tmp_path, imag
         ({"rule": linfa.bp(decay=0.1)}, "another rule.*decay=0.1 here"),
         ({"seed": 1}, r"another seed \(seed: 0 there, 1 here\)"),
         ({"settings": {"lr": 2}}, r"another settings \(settings: {} there, {'lr': 2} here\)"),
-        ({"batch_size": 8}, r"another batch_size \(batch_size: 16 there, 8 here\)"),
+        ({"batch_size": 8}, r"another steps \(steps: 4 there, 8 here\)"),
         ({"epochs": 1}, "holds a run of 2 epochs, more than the 1 asked for"),
     ],
 )
@@ -161,25 +161,12 @@ def test_training_learns(tmp_path, images):
 def test_evaluate_by_hand(images):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.Dropout(0.5)).train()
-    loss, accuracy = evaluate(model, images, batch_size=32)
+    loss, accuracy = evaluate(model, InOrder(images, 32))
     assert model.training
     with torch.no_grad():
         out = model.eval()(images.normalised())
     assert loss == pytest.approx(float(F.cross_entropy(out, images.y)), rel=1e-5)
     assert accuracy == pytest.approx(float((out.argmax(1) == images.y).double().mean()))
-
-
-def test_a_batch_larger_than_the_data(tmp_path, images):
-    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    before = [p.clone() for p in model.parameters()]
-    with pytest.raises(ValueError, match="70 training images make no batch of 100"):
-        train(
-            deep.promote(model, linfa.bp()), linfa.bp(), images, images, optimizer, tmp_path, epochs=1, batch_size=100,
-            certificate=certificate(linfa.bp()), progress=False,
-        )  # fmt: skip
-    assert not list(tmp_path.iterdir())  # or the folder would refuse the right batch size
-    assert all(map(torch.equal, model.parameters(), before))
 
 
 def test_every_epoch_has_an_order_of_its_own(tmp_path, images):
@@ -264,8 +251,8 @@ def step(folder, images, lr, epochs=1):
     model = deep.promote(nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.Tanh(), nn.Linear(6, 3)), linfa.bp())
     optimizer = torch.optim.SGD(model.parameters(), lr)
     rows = train(
-        model, linfa.bp(), images, images, optimizer, folder, epochs=epochs, batch_size=len(images), progress=False,
-        certificate=certificate(linfa.bp()),
+        model, linfa.bp(), Shuffled(images, len(images)), InOrder(images), optimizer, folder, epochs=epochs,
+        progress=False, certificate=certificate(linfa.bp()),
     )  # fmt: skip
     return model, rows
 
@@ -296,11 +283,17 @@ def test_divergence_in_the_last_step_of_an_epoch_keeps_no_checkpoint_of_it(tmp_p
     assert not (tmp_path / "result.json").exists()
 
 
-def test_the_scheduler_is_stepped_once_an_epoch(tmp_path, images):
-    run(tmp_path, images, linfa.bp(), 3)
-    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert saved["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-2 * 0.8**3)
-    assert saved["scheduler"]["last_epoch"] == 3
+def test_every_step_has_the_learning_rate_of_its_time(tmp_path, images, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "retract", lambda model: seen.append(optimizer.param_groups[0]["lr"]))
+    model = deep.promote(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), linfa.bp())
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    schedule = Schedule("linear", warmup=0.5)
+    train(
+        model, linfa.bp(), Shuffled(images, 16), InOrder(images), optimizer, tmp_path, epochs=2, schedule=schedule,
+        certificate=certificate(linfa.bp()), progress=False,
+    )  # fmt: skip
+    assert seen == pytest.approx([0, 0.5, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
 
 
 def test_the_default_certificate_is_of_the_rule(tmp_path, images):

@@ -118,9 +118,9 @@ def test_unknown_rule(capsys):
 
 
 def test_train_and_resume(capsys, tmp_path, monkeypatch):
-    run = pytest.importorskip("deep.run")
-    shipped = run.fashion_mnist_subset
-    monkeypatch.setattr(run, "fashion_mnist_subset", lambda split: shipped(split).subset(256))
+    load = pytest.importorskip("deep.data.load")
+    shipped = load.fashion_mnist_subset
+    monkeypatch.setattr(load, "fashion_mnist_subset", lambda split: shipped(split).subset(256))
     args = ["--model", "lenet", "--epochs", "1", "--out", str(tmp_path / "run"), "--figure", str(tmp_path / "f.png")]
     code, out, _ = call(capsys, "train", "ldfa", "--rank", "4", *args)
     assert code == 0

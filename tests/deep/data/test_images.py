@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deep.data import Images, batches, flip, rotate, shift_crop
+from deep.data import Images, InOrder, Shuffled, flip, rotate, shift_crop
 
 
 def generator(seed=0):
@@ -17,21 +17,54 @@ def images():
     return Images(x, torch.arange(23), 23, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "random")
 
 
+def labels(loader, epoch=0, start=0):
+    return torch.cat([y for _, y in loader.batches(epoch, start)]).tolist()
+
+
 def test_an_epoch_shows_every_image_once(images):
-    seen = torch.cat([y for _, y in batches(images, 4, generator())])
-    assert len(seen) == 20
-    assert len(set(seen.tolist())) == 20
+    loader = Shuffled(images, 4)
+    seen = labels(loader)
+    assert len(seen) == 20 == 4 * loader.steps
+    assert len(set(seen)) == 20
 
 
-def test_order_follows_the_generator(images):
-    def order(seed):
-        return torch.cat([y for _, y in batches(images, 5, generator(seed))]).tolist()
+def test_order_follows_seed_and_epoch(images):
+    orders = {(seed, epoch): tuple(labels(Shuffled(images, 5, seed), epoch)) for seed in (0, 1) for epoch in (0, 1)}
+    assert len(set(orders.values())) == 4
+    assert list(orders[1, 1]) == labels(Shuffled(images, 5, 1), 1)
 
-    assert order(1) == order(1) != order(2)
+
+@pytest.mark.parametrize("augment", [None, flip])
+def test_an_epoch_goes_on_in_its_middle(images, augment):
+    loader = Shuffled(images, 4, 3, augment)
+    whole = list(loader.batches(2))
+    for start in range(6):
+        rest = list(loader.batches(2, start))
+        assert len(rest) == 5 - start
+        for (x, y), (u, v) in zip(whole[start:], rest, strict=True):
+            assert torch.equal(x, u)
+            assert torch.equal(y, v)
+
+
+def test_processes_share_each_batch(images):
+    whole = list(Shuffled(images, 6).batches(1))
+    parts = [list(Shuffled(images, 6, rank=rank, world=3).batches(1)) for rank in range(3)]
+    for number, (_, y) in enumerate(whole):
+        assert torch.equal(torch.cat([part[number][1] for part in parts]), y)
+    with pytest.raises(ValueError, match="4 processes cannot share batches of 6 equally"):
+        Shuffled(images, 6, world=4)
+
+
+def test_in_order_shows_all_of_them(images):
+    loader = InOrder(images, 10)
+    assert loader.steps == 3 == len(list(loader.batches(0)))
+    assert labels(loader) == images.y.tolist()
+    assert labels(loader, 1, 2) == images.y[20:].tolist()
+    torch.testing.assert_close(torch.cat([x for x, _ in loader.batches(0)]), images.normalised())
 
 
 def test_batches_are_normalised_images(images):
-    x, y = next(batches(images, 6, generator()))
+    x, y = next(Shuffled(images, 6).batches(0))
     for image, label in zip(x, y, strict=True):
         raw = images.x[label].numpy() / 255
         expected = (raw - np.array(images.mean)[:, None, None]) / np.array(images.std)[:, None, None]
@@ -90,24 +123,29 @@ def test_constant_images_stay_constant_inside():
 
 
 def test_batches_of_one_show_the_whole_set(images):
-    pairs = list(batches(images, 1, generator()))
-    assert sorted(int(y) for _, y in pairs) == list(range(23))
-    assert [int(y) for _, y in pairs] != list(range(23))
-    assert not list(batches(images, 24, generator()))
+    seen = labels(Shuffled(images, 1))
+    assert sorted(seen) == list(range(23))
+    assert seen != list(range(23))
+    for size in (0, 24):
+        with pytest.raises(ValueError, match=f"23 training images make no batch of {size}"):
+            Shuffled(images, size)
 
 
-def test_augmentation_sees_normalised_batches_and_draws_from_the_generator(images):
-    g, seen = generator(2), []
+def test_augmentation_sees_normalised_batches_with_draws_of_their_own(images):
+    draws, seen = [], []
 
     def augment(x, given):
-        assert given is g
+        draws.append(float(torch.rand((), generator=given)))
         seen.append(x.clone())
         return x + 1
 
-    for (x, y), before in zip(batches(images, 5, g, augment), seen, strict=False):
-        torch.testing.assert_close(before, images.normalised(y))
-        torch.testing.assert_close(x, before + 1)
-    assert len(seen) == 4
+    for rank in (0, 1):
+        for epoch in (0, 1):
+            for x, y in Shuffled(images, 10, 0, augment, rank, 2).batches(epoch):
+                assert len(y) == 5
+                torch.testing.assert_close(x, seen[-1] + 1)
+                torch.testing.assert_close(seen[-1], images.normalised(y))
+    assert len(set(draws)) == len(draws) == 8
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])

@@ -2,6 +2,7 @@
 
 recipe.py           what a recipe is
 reproduce.py        runs one over seeds, beside the published numbers
+figure.py           what is drawn of it
 ldfa_fc.py          LDFA, fully connected            ldfa_retina.py     with a retina
 ldfa_vgg.py         VGG-like                         ldfa_vit.py        vision transformer
 directional_dfa.py  beside DFA, DKP and BP           svd_local.py       factored weights

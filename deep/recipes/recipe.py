@@ -1,10 +1,11 @@
 """A published experiment: its arms, its budget and its numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deep.experiment import Experiment
+from deep.recipes.figure import accuracies
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Recipe:
         quick: the share of the budget that takes minutes on two cores.
         smaller: arms of smaller networks for short runs.
         record_every: steps from one measurement of alignment and ranks to the next; None for none.
+        figure: table of `deep.recipes.reproduce` -> matplotlib figure.
     """
 
     title: str
@@ -41,6 +43,7 @@ class Recipe:
     quick: float = 0.01
     smaller: Smaller | None = None
     record_every: int | None = None
+    figure: Callable = accuracies
 
     def at(self, share: float) -> "Recipe":
         """The recipe with the arms that a share of the budget trains."""

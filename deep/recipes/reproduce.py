@@ -128,7 +128,7 @@ def collect(recipe: Recipe, out: Path, scale: float) -> dict:
     write(out / "table.json", json.dumps(table, indent=1))
     write(out / "table.md", markdown(table))
     write(out / "log.jsonl", "\n".join(map(json.dumps, log)))
-    draw(table).savefig(out / "figure.png", dpi=150)
+    recipe.figure(table).savefig(out / "figure.png", dpi=150)
     return table
 
 
@@ -190,29 +190,3 @@ def markdown(table: dict) -> str:
         cells += [number(row["published"]), *(number(row.get(key)) for key in keys)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def draw(table: dict):
-    """Test accuracy of every arm, every seed a dot, beside the published numbers, as a matplotlib figure."""
-    import matplotlib.pyplot as plt
-
-    from linfa import plot
-
-    rows = {name: row for name, row in table["arms"].items() if row["runs"]}
-    with plot.style():
-        figure, ax = plt.subplots(figsize=(1.8 + 0.75 * len(rows), 3.8), layout="constrained")
-        for place, row in enumerate(rows.values()):
-            first = not place
-            ax.errorbar(
-                place, row["mean"], row["std"] or 0, fmt="o", color=plot.PALETTE[0], capsize=4,
-                label=f"ours at {table['scale']:.3g} of the budget, mean ± std" if first else None,
-            )  # fmt: skip
-            ax.plot([place + 0.15] * len(row["runs"]), row["runs"], ".", color=plot.PALETTE[5], markersize=4)
-            if row["published"] is not None:
-                ax.plot(place - 0.15, row["published"], "_", color=plot.PALETTE[1], markersize=14)
-        if any(row["published"] is not None for row in rows.values()):
-            ax.plot([], [], "_", color=plot.PALETTE[1], markersize=14, label="published")
-        ax.set_xticks(range(len(rows)), [name.replace(" ", "\n") for name in rows])
-        ax.set(title=table["title"], ylabel="test accuracy, %")
-        ax.legend()
-    return figure

@@ -1,57 +1,86 @@
 """The command line: linfa demo | derive | discover | simulate | verify | atlas | train."""
 
 import dataclasses
+import importlib.util
+import inspect
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Union
 
 import numpy as np
 
 import linfa
 from linfa.rules import Rule
+from linfa.rules.catalogue import CATALOGUE
 
 try:
+    import docstring_parser  # of tyro
     import tyro
     from tyro.conf import Positional, arg, subcommand
 except ImportError as error:  # pragma: no cover
     raise SystemExit("the command line needs tyro: pip install 'linfa-lab[cli]'") from error
 
-Name = Literal["bp", "fa", "dfa", "uSF", "brSF", "frSF", "kolen-pollack", "ldfa", "drtp", "pepita", "local"]
+Name = tyro.extras.literal_type_from_choices(CATALOGUE)
+
+
+def _flags() -> list[tuple]:
+    """A field for every parameter of the rules of the catalogue, told by the docstring of the first that has one."""
+    users: dict[str, dict[str, inspect.Parameter]] = {}
+    texts: dict[str, str] = {}
+    for name, make in CATALOGUE.items():
+        for parameter in inspect.signature(make).parameters.values():
+            users.setdefault(parameter.name, {})[name] = parameter
+        for told in docstring_parser.parse(make.__doc__ or "").params:
+            texts.setdefault(told.arg_name, told.description.replace("\n", " "))
+    fields = []
+    for key, takes in users.items():
+        kind = next(iter(takes.values())).annotation
+        defaults = {name: "required" if p.default is p.empty else p.default for name, p in takes.items()}
+        hint = ", ".join(f"{name}: {default}" for name, default in defaults.items())
+        told = arg(help=texts[key], help_behavior_hint=f"({hint})")
+        fields.append((key, Annotated[kind if kind is bool else kind | None, told], False if kind is bool else None))
+    return fields
+
+
+Flags = dataclasses.make_dataclass("Flags", _flags(), frozen=True, namespace={"__doc__": "Settings of rules."})
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which rule."""
 
-    rule: Positional[Name]
+    rule: Positional[Name]  # pyright: ignore[reportInvalidTypeForm]
     """Name of the rule."""
-    rank: int = 4
-    """Rank of the feedback (ldfa)."""
-    plasticity: Literal["oja", "hebb", "normative", "kolen-pollack", "fixed"] = "oja"
-    """How the feedback learns (ldfa)."""
-    direct: bool = False
-    """Broadcast the error instead of going layer by layer (ldfa)."""
-    decay: float = 0.0
-    """Decay of the weights and of feedback that learns (bp, kolen-pollack, ldfa)."""
+    flags: Annotated[Flags, arg(name="")] = Flags()  # noqa: RUF009  # pyright: ignore[reportInvalidTypeForm]
+    factored: int | None = None
+    """Learn the factors of weights of this rank."""
+    muon: bool = False
+    """Orthogonalise the updates of the weights, as by Muon."""
+    normalised: Literal["standardised", "whitened"] | None = None
+    """Normalise the hidden activities."""
 
     def build(self) -> Rule:
         """The rule object.
 
         Raises:
-            ValueError: for a decay that the named rule does not have.
+            ValueError: for a setting that the named rule does not have, or one that it needs.
         """
-        if self.decay and self.rule not in ("bp", "kolen-pollack", "ldfa"):
-            raise ValueError(f"{self.rule} takes no decay")
-        if self.rule == "ldfa":
-            return linfa.ldfa(self.rank, self.plasticity, self.direct, self.decay)
-        if self.rule in ("uSF", "brSF", "frSF"):
-            return linfa.sign_symmetry(self.rule)
-        if self.rule in ("bp", "kolen-pollack"):
-            return {"bp": linfa.bp, "kolen-pollack": linfa.kolen_pollack}[self.rule](self.decay)
-        plain = (linfa.fa, linfa.dfa, linfa.drtp, linfa.pepita, linfa.local)
-        return {make.__name__: make for make in plain}[self.rule]()
+        make = CATALOGUE[self.rule]
+        takes = inspect.signature(make).parameters
+        given = {name: value for name, value in vars(self.flags).items() if value is not None and value is not False}
+        strange = [f"--{name}" for name in given if name not in takes]
+        if strange:
+            known = ", ".join(f"--{name}" for name in takes) or "no settings"
+            raise ValueError(f"{self.rule} takes no {', '.join(strange)}; it takes {known}")
+        missing = [f"--{name}" for name, p in takes.items() if p.default is p.empty and name not in given]
+        if missing:
+            raise ValueError(f"{self.rule} needs {', '.join(missing)}")
+        rule = make(**given)
+        rule = rule if self.factored is None else linfa.factored(rule, self.factored)
+        rule = linfa.muon(rule) if self.muon else rule
+        return rule if self.normalised is None else linfa.normalised(rule, self.normalised)
 
 
 Chosen = Annotated[Choice, arg(name="")]
@@ -122,7 +151,7 @@ class SimulateCommand:
     """Input dimension."""
     hidden: tuple[int, ...] = (10,)
     """Widths of the hidden layers."""
-    scale: float = 0.1
+    initial_scale: float = 0.1
     """Size of the weights at the start, in units of a layer of unit gain."""
     noise: float = 0.0
     """Standard deviation of the label noise."""
@@ -142,7 +171,7 @@ class SimulateCommand:
     def run(self):
         rule = self.choice.build()
         task = linfa.Task.from_spectrum(self.spectrum, n_in=self.inputs, noise=self.noise, seed=self.seed)
-        network = linfa.Network.small((task.n_in, *self.hidden, task.n_out), self.scale, self.seed)
+        network = linfa.Network.small((task.n_in, *self.hidden, task.n_out), self.initial_scale, self.seed)
         if self.lr is None and not rule.feedback.redrawn:
             run = linfa.simulate(rule, task, network, self.time, seed=self.seed)
         else:
@@ -183,9 +212,8 @@ class VerifyCommand(Choice):
     Without a rule every one of them is checked, and with --all every result of the catalogue of closed forms too.
     """
 
-    rule: Positional[Literal["every", Name]] = "every"  # pyright: ignore[reportIncompatibleVariableOverride]
+    rule: Positional[Literal["every", Name]] = "every"  # pyright: ignore
     """Name of the rule."""
-    rank: int = 2
     all: bool = False
     """Every rule and every result of the catalogue, on all processors."""
     seed: int = 0
@@ -261,63 +289,6 @@ class AtlasCommand:
         return 0
 
 
-@dataclass(frozen=True)
-class TrainCommand:
-    """Train a promoted model on images; the folder can be resumed with the same command."""
-
-    choice: Chosen
-    model: str = "cnn"
-    """Which network, by a name that `deep.models.build` knows: mlp, cnn, lenet, resnet20, vit ..."""
-    data: Path | None = None
-    """Folder with the official CIFAR-10 files; by default the Fashion-MNIST images in the package."""
-    out: Path = Path("runs/latest")
-    """Folder of the run: logs, checkpoint, certificate."""
-    epochs: int = 5
-    """How many in all."""
-    batch_size: int = 128
-    """Samples a step."""
-    lr: float = 1e-3
-    """Learning rate of Adam, falling linearly to zero."""
-    weight_decay: float = 0.0
-    """Weight decay of AdamW."""
-    seed: int = 0
-    """Seed of weights, feedback and data order."""
-    threads: int | None = None
-    """CPU threads."""
-    device: str = "cpu"
-    """cpu or cuda."""
-    unverified: bool = False
-    """Train even if the certificate of the rule does not pass."""
-    figure: Path | None = None
-    """Write a figure of loss and accuracy."""
-    json: bool = False
-    """Print the log as JSON lines."""
-
-    def run(self):
-        _needs_torch()
-        import torch
-
-        from deep.curves import curves
-        from deep.experiment import Data, Experiment, Optimizer, run
-
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        experiment = Experiment(
-            self.choice.build(), self.model, epochs=self.epochs, batch_size=self.batch_size, seed=self.seed,
-            data=Data() if self.data is None else Data("cifar10", self.data, ("flip", "crop")),
-            optimizer=Optimizer("adamw", self.lr, self.weight_decay),
-        )  # fmt: skip
-        rows = run(experiment, self.out, device=self.device, unverified=self.unverified, progress=not self.json)
-        if self.figure:
-            curves(rows, experiment.rule.name).savefig(self.figure)
-        last = rows[-1]
-        if self.json:
-            print("\n".join(map(json.dumps, rows)))
-        else:
-            print(f"epoch {last['epoch']}: test accuracy {100 * last['test_accuracy']:.2f} %, log in {self.out}")
-        return 0
-
-
 def _short(value):
     if isinstance(value, list):
         return ", ".join(f"{v:.4g}" for v in value)
@@ -333,21 +304,37 @@ def _progress(items, name, total=None):
 
 
 def _needs_torch():
-    import importlib.util
-
     if importlib.util.find_spec("torch") is None:
         raise SystemExit("this command needs torch: pip install 'linfa-lab[deep,plot]'")
 
 
-Command = (
-    Annotated[DemoCommand, subcommand("demo")]
-    | Annotated[DeriveCommand, subcommand("derive")]
-    | Annotated[SimulateCommand, subcommand("simulate")]
-    | Annotated[VerifyCommand, subcommand("verify")]
-    | Annotated[DiscoverCommand, subcommand("discover")]
-    | Annotated[AtlasCommand, subcommand("atlas")]
-    | Annotated[TrainCommand, subcommand("train")]
-)
+COMMANDS = {
+    "demo": DemoCommand,
+    "derive": DeriveCommand,
+    "simulate": SimulateCommand,
+    "verify": VerifyCommand,
+    "discover": DiscoverCommand,
+    "atlas": AtlasCommand,
+}
+
+DEEP = {
+    "train": "Train a promoted network on images. The folder of the run receives its settings, the certificate of the "
+    "rule, logs, checkpoints and figures. The same command goes on with a run that was interrupted.",
+}
+"""Commands that `deep.commands` holds, with their texts: torch is loaded for the one that is asked for."""
+
+
+def _commands(asked):
+    kinds = dict(COMMANDS)
+    for name, text in DEEP.items():
+        if name in asked:
+            _needs_torch()
+            kinds[name] = importlib.import_module("deep.commands").COMMANDS[name]
+        else:
+            kinds[name] = dataclasses.make_dataclass(name, [], namespace={"__doc__": text})
+    return Union[  # noqa: UP007  of a list
+        tuple(Annotated[kind, subcommand(name, description=DEEP.get(name))] for name, kind in kinds.items())
+    ]
 
 
 def main(args: list[str] | None = None) -> None:
@@ -355,7 +342,8 @@ def main(args: list[str] | None = None) -> None:
 
     A wrong input ends with one line on stderr and status 2; a failed certificate with status 1.
     """
-    command = tyro.cli(Command, args=args, prog="linfa", description="Learning without backpropagation.")
+    args = sys.argv[1:] if args is None else args
+    command = tyro.cli(_commands(args[:1]), args=args, prog="linfa", description="Learning without backpropagation.")
     try:
         sys.exit(command.run())
     except (ValueError, FileNotFoundError, FloatingPointError, TypeError, RuntimeError) as error:

@@ -3,6 +3,8 @@
 Exact definitions and their sources stand in the parts that each of these puts together.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -32,6 +34,9 @@ def _choose(what, table, key):
 
 def bp(decay: float = 0.0) -> Rule:
     """Backpropagation: delta_l = W_(l+1)^T delta_(l+1).
+
+    Args:
+        decay: common decay of the weights and of feedback that learns.
 
     >>> bp()
     bp: Layerwise() / Transpose() / Fixed()
@@ -130,7 +135,7 @@ def directional_dfa(rate: float = 1.0, directions: int | None = None, rank: int 
     other one.  Give the feedback a parameter group of its own, without weight decay, which would pull it to zero.
 
     Args:
-        rate: 1 / tau.
+        rate: 1 / tau, at which feedback follows the Jacobian.
         directions: samples of a step of descent, None for their expectation; 1 to promote: one for each sample.
         rank: of the feedback Q P, in which Q follows J^T P^T and P is fixed (ours); None for full feedback.
 
@@ -251,6 +256,16 @@ def ldfa(
         feedback = RandomFactors  # a cut that is several layers below has no weight to decompose
     name = f"ldfa({rank}, {plasticity}{', direct' * direct})"
     return Rule(route, feedback(rank, clamp), learn(), decay=decay, name=name)
+
+
+CATALOGUE: dict[str, Callable[..., Rule]] = {
+    make.__name__.replace("_", "-"): make
+    for make in (
+        bp, fa, dfa, ldfa, sign_symmetry, kolen_pollack, dkp, weight_mirror, directional_dfa, drtp, pepita, svd_local,
+        local, sgr,
+    )
+} | {variant: functools.partial(sign_symmetry, variant) for variant in ("uSF", "brSF", "frSF")}  # fmt: skip
+"""Name -> what makes the rule; the parameters of these functions are the flags of the command line."""
 
 
 def named() -> dict[str, Rule]:

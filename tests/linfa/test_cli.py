@@ -1,13 +1,18 @@
 """The command line, in process."""
 
 import dataclasses
+import importlib.util
+import inspect
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import linfa
-from linfa.cli import main
+from linfa.cli import Choice, Flags, main
+from linfa.rules.catalogue import CATALOGUE
 
 
 def call(capsys, *args):
@@ -17,7 +22,7 @@ def call(capsys, *args):
     return stop.value.code or 0, out.out, out.err
 
 
-@pytest.mark.parametrize("command", ["demo", "derive", "discover", "simulate", "verify", "atlas", "train"])
+@pytest.mark.parametrize("command", ["demo", "derive", "discover", "simulate", "verify", "atlas"])
 def test_help_teaches(capsys, command):
     code, out, _ = call(capsys, command, "--help")
     assert code == 0
@@ -97,8 +102,10 @@ def test_verify(capsys):
         (("simulate", "ldfa", "--rank", "9"), "fits no edge"),
         (("simulate", "fa", "--spectrum", "-1"), "not negative"),
         (("derive", "fa", "--depth", "0"), "depth"),
-        (("derive", "fa", "--decay", "0.1"), "takes no decay"),
-        (("train", "fa", "--data", "no-such-folder"), "no folder"),
+        (("derive", "fa", "--decay", "0.1"), "fa takes no --decay; it takes --scale"),
+        (("derive", "uSF", "--decay", "0.1"), "uSF takes no --decay; it takes no settings"),
+        (("derive", "ldfa"), "ldfa needs --rank"),
+        (("derive", "fa", "--muon", "--factored", "2"), "use the Euclidean geometry"),
         (("demo", "--data", "no-such-folder"), "no folder"),
     ],
 )
@@ -117,16 +124,65 @@ def test_unknown_rule(capsys):
     assert "hebbian" in err
 
 
-def test_train_and_resume(capsys, tmp_path, monkeypatch):
-    load = pytest.importorskip("deep.data.load")
-    shipped = load.fashion_mnist_subset
-    monkeypatch.setattr(load, "fashion_mnist_subset", lambda split: shipped(split).subset(256))
-    args = ["--model", "lenet", "--epochs", "1", "--out", str(tmp_path / "run"), "--figure", str(tmp_path / "f.png")]
-    code, out, _ = call(capsys, "train", "ldfa", "--rank", "4", *args)
-    assert code == 0
-    assert "test accuracy" in out
-    assert (tmp_path / "f.png").exists()
-    assert (tmp_path / "run" / "result.json").exists()
-    code, _, err = call(capsys, "train", "fa", *args)
-    assert code == 2
-    assert "another rule" in err
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_flags_of_a_rule_are_its_parameters(name):
+    """Every rule is built from its own parameters alone, and refuses those of others."""
+    takes = inspect.signature(CATALOGUE[name]).parameters
+    given = {key: 2 for key, p in takes.items() if p.default is p.empty}
+    assert Choice(name, Flags(**given)).build() == CATALOGUE[name](**given)
+    others = {f.name for f in dataclasses.fields(Flags)} - set(takes)
+    for key in others:
+        with pytest.raises(ValueError, match=f"{name} takes no --{key}; it takes "):
+            Choice(name, Flags(**given, **{key: True})).build()
+    for key in given:
+        with pytest.raises(ValueError, match=f"{name} needs --{key}"):
+            Choice(name).build()
+
+
+def test_one_parameter_has_one_type_in_all_rules():
+    kinds = {}
+    for make in CATALOGUE.values():
+        for name, parameter in inspect.signature(make).parameters.items():
+            kinds.setdefault(name, set()).add(str(parameter.annotation).removesuffix(" | None").split("'")[-2:][0])
+    assert all(len(kind) == 1 for kind in kinds.values()), kinds
+
+
+@pytest.mark.parametrize(
+    ("args", "rule"),
+    [
+        (("ldfa", "--rank", "3", "--direct", "--clamp", "0.5"), linfa.ldfa(3, direct=True, clamp=0.5)),
+        (("uSF",), linfa.sign_symmetry("uSF")),
+        (("sign-symmetry", "--variant", "frSF"), linfa.sign_symmetry("frSF")),
+        (("kolen-pollack",), linfa.kolen_pollack()),
+        (("kolen-pollack", "--decay", "0"), linfa.kolen_pollack(0.0)),
+        (("sgr", "--modules", "2", "--lam", "0.3"), linfa.sgr(2, 0.3)),
+        (("directional-dfa", "--directions", "1", "--rate", "2"), linfa.directional_dfa(2.0, 1)),
+        (("svd-local", "--rank", "2", "--retraction", "qr"), linfa.svd_local(2, retraction="qr")),
+        (("fa", "--muon", "--normalised", "whitened"), linfa.normalised(linfa.muon(linfa.fa()), "whitened")),
+        (("bp", "--decay", "0.1", "--factored", "2"), linfa.factored(linfa.bp(0.1), 2)),
+    ],
+)
+def test_rules_by_name(monkeypatch, args, rule):
+    monkeypatch.setattr(linfa.cli.DeriveCommand, "run", lambda self: self.choice.build() != rule)
+    with pytest.raises(SystemExit) as stop:
+        main(["derive", *args])
+    assert stop.value.code is False
+
+
+def test_help_needs_no_torch():
+    """The commands of deep are listed and described without torch, which takes seconds to load."""
+    code = (
+        "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); from linfa.cli import main; "
+        "main(['--help'])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(name in out for name in [*linfa.cli.COMMANDS, *linfa.cli.DEEP])
+    assert out.endswith("False\n")
+
+
+def test_without_torch(capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    for command in ("demo", "train"):
+        code = call(capsys, command)[0]
+        assert code == "this command needs torch: pip install 'linfa-lab[deep,plot]'"

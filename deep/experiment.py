@@ -19,11 +19,11 @@ from deep import data, models
 from deep.data import InOrder, Loader, Shuffled
 from deep.optimizer import optimizer as directed
 from deep.optimizer import taught
-from deep.promote import promote
+from deep.promote import check_rule, promote
 from deep.record import Recorder
 from deep.schedule import Schedule
 from deep.train import train
-from linfa.rules import Euclidean, Rule
+from linfa.rules import Euclidean, Fixed, Rule
 
 AUGMENTATIONS: dict[str, Callable] = {
     "flip": data.flip,
@@ -45,6 +45,9 @@ class Data:
         classes: the images of the first so many classes; None for all.
         grayscale: their luminance in place of their colours.
         trust: SHA-256 of images to accept although they are not the published ones, or not all of them.
+
+    Raises:
+        ValueError: for an unknown name, or numbers below 1.
     """
 
     name: str = data.SHIPPED
@@ -56,6 +59,11 @@ class Data:
     trust: str | None = None
 
     def __post_init__(self):
+        if self.name not in data.NAMES:
+            raise ValueError(f"unknown data {self.name!r}: choose one of {', '.join(data.NAMES)}")
+        for name in ("limit", "classes"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} is at least 1, or None; got {value}")
         unknown = [name for name in self.augment if name not in AUGMENTATIONS]
         if unknown:
             raise ValueError(f"unknown augmentation {', '.join(unknown)}: choose from {', '.join(AUGMENTATIONS)}")
@@ -82,6 +90,14 @@ def _augment(parts, x, generator):
     return x
 
 
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+"""Optimisers by name."""
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """Which optimiser takes the gradients.
@@ -92,12 +108,16 @@ class Optimizer:
     Args:
         name: of the optimiser in torch.
         lr: learning rate.
-        weight_decay: of every parameter it has; "adam" adds it to the gradient, "adamw" to the step.
+        weight_decay: of every parameter it has; "adam" and "sgd" add it to the gradient, "adamw" to the step.
         momentum: of "sgd".
         amsgrad: of "adam" and "adamw".
-        feedback_lr: learning rate of feedback that learns; None for ``lr``.
+        feedback_lr: learning rate of feedback that learns, heads of local rules among it; None for ``lr``.
         feedback_decay: weight decay of feedback that learns; None for ``weight_decay``.
-        geometry_lr, geometry_momentum: of the weights that a rule moves in directions of its own.
+        geometry_lr: learning rate of the weights that a rule such as muon moves in directions of its own.
+        geometry_momentum: of their gradients' mean.
+
+    Raises:
+        ValueError: for an unknown name, or numbers out of range.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
@@ -109,6 +129,18 @@ class Optimizer:
     feedback_decay: float | None = None
     geometry_lr: float = 0.02
     geometry_momentum: float = 0.95
+
+    def __post_init__(self):
+        if self.name not in OPTIMIZERS:
+            raise ValueError(f"unknown optimiser {self.name!r}: choose one of {', '.join(OPTIMIZERS)}")
+        for name in ("lr", "weight_decay", "feedback_lr", "feedback_decay", "geometry_lr"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} is at least 0; got {value}")
+        for name in ("momentum", "geometry_momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is in [0, 1); got {getattr(self, name)}")
+        if self.amsgrad and self.name == "sgd":
+            raise ValueError("amsgrad is of adam and adamw, and the optimiser is sgd")
 
     def build(self, model: nn.Module, rule: Rule) -> torch.optim.Optimizer:
         """The optimiser of a promoted model's parameters that require a gradient."""
@@ -126,11 +158,8 @@ class Optimizer:
         feedback["lr"] = self.lr if self.feedback_lr is None else self.feedback_lr
         feedback["weight_decay"] = self.weight_decay if self.feedback_decay is None else self.feedback_decay
         groups = [group for group in (forward, feedback) if group["params"]]
-        common: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": True}
-        if self.name == "sgd":
-            return torch.optim.SGD(groups, momentum=self.momentum, **common)
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.name]
-        return kind(groups, amsgrad=self.amsgrad, **common)
+        more = {"momentum": self.momentum} if self.name == "sgd" else {"amsgrad": self.amsgrad}
+        return OPTIMIZERS[self.name](groups, lr=self.lr, weight_decay=self.weight_decay, fused=True, **more)
 
 
 @dataclass(frozen=True)
@@ -149,6 +178,10 @@ class Experiment:
         promotion: further arguments of `deep.promote`, such as ranks.
         seed: of weights, feedback, order and augmentation.
 
+    Raises:
+        ValueError: for unknown names or numbers out of range, before any data are read.
+        Unsupported: for a rule that does not promote.
+
     >>> import linfa
     >>> short = Experiment(linfa.fa(), epochs=20).scaled(0.1)
     >>> short.epochs
@@ -166,6 +199,23 @@ class Experiment:
     label_smoothing: float = 0.0
     promotion: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+
+    def __post_init__(self):
+        if self.model not in models.MODELS:
+            raise ValueError(f"unknown model {self.model!r}: choose one of {', '.join(models.MODELS)}")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} is at least {least}; got {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is in [0, 1); got {self.label_smoothing}")
+        if not self.schedule.warmup < self.epochs:
+            raise ValueError(f"a warm-up of {self.schedule.warmup} epochs leaves nothing of {self.epochs}")
+        own = self.optimizer.feedback_lr, self.optimizer.feedback_decay
+        if isinstance(self.rule.plasticity, Fixed) and own != (None, None):
+            raise ValueError(
+                f"the feedback of {self.rule.name} does not learn: leave feedback_lr and feedback_decay out"
+            )
+        check_rule(self.rule)
 
     def scaled(self, share: float) -> "Experiment":
         """The same at a share in (0, 1] of its budget: fewer epochs; below one epoch, fewer images.

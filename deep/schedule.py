@@ -9,30 +9,30 @@ SHAPES: dict[str, Callable] = {
     "constant": lambda schedule, share, epoch: 1.0,
     "linear": lambda schedule, share, epoch: 1 - share,
     "cosine": lambda schedule, share, epoch: 0.5 * (1 + math.cos(math.pi * share)),
-    "exponential": lambda schedule, share, epoch: schedule.rate ** int(epoch),
+    "exponential": lambda schedule, share, epoch: schedule.rate**epoch,
     "step": lambda schedule, share, epoch: (
         schedule.rate ** sum(share >= milestone for milestone in schedule.milestones)
     ),
 }
-"""What is left of the learning rate, from the share of the time after warm-up in [0, 1) and the epoch."""
+"""What is left of the learning rate, from the share of the time after warm-up in [0, 1) and the number of the epoch."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The factor of every learning rate, by time in epochs.
+    """The factor of every learning rate.
 
     Args:
         shape: "constant"; "linear" and "cosine" fall to 0; "exponential" is ``rate`` to the number of whole epochs;
             "step" multiplies by ``rate`` at every milestone.
-        warmup: epochs in which the factor first rises linearly from 0.
+        warmup: epochs in which the factor first rises linearly; of n steps the first has 1 / n, the last 1.
         rate: of "exponential", an epoch, and "step".
         milestones: of "step", shares of the time after warm-up.
 
     Raises:
         ValueError: for an unknown shape, or numbers out of range.
 
-    >>> Schedule("cosine", warmup=1).factor(0.5, epochs=11), Schedule("cosine", warmup=1).factor(6, epochs=11)
-    (0.5, 0.5)
+    >>> [Schedule("cosine", warmup=1).factor(step, steps=2, epochs=11) for step in (0, 1, 2, 12)]
+    [0.5, 1.0, 1.0, 0.5]
     """
 
     shape: Literal["constant", "linear", "cosine", "exponential", "step"] = "linear"
@@ -43,18 +43,26 @@ class Schedule:
     def __post_init__(self):
         if self.shape not in SHAPES:
             raise ValueError(f"unknown schedule {self.shape!r}: choose one of {', '.join(SHAPES)}")
-        if not self.warmup >= 0 or not 0 < self.rate <= 1 or not all(0 <= m <= 1 for m in self.milestones):
-            raise ValueError(
-                f"warmup is at least 0, rate in (0, 1] and milestones in [0, 1]; got {self.warmup}, {self.rate} and "
-                f"{self.milestones}"
-            )
+        if not 0 <= self.warmup < math.inf:
+            raise ValueError(f"warmup is a number of epochs, at least 0; got {self.warmup}")
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"rate is in (0, 1]; got {self.rate}")
+        if not all(0 <= milestone <= 1 for milestone in self.milestones):
+            raise ValueError(f"milestones are shares of the time, in [0, 1]; got {self.milestones}")
 
-    def factor(self, epoch: float, epochs: int) -> float:
-        """The factor at a time in [0, epochs)."""
-        if epoch < self.warmup:
-            return epoch / self.warmup
-        share = (epoch - self.warmup) / max(epochs - self.warmup, 1e-12)
-        return SHAPES[self.shape](self, share, epoch)
+    def factor(self, step: int, steps: int, epochs: int) -> float:
+        """The factor of a step, counted from 0 over the whole run.
+
+        Args:
+            step: its number, less than ``steps * epochs``.
+            steps: of an epoch.
+            epochs: of the run.
+        """
+        warm = self.warmup * steps
+        if step < warm:
+            return min(1.0, (step + 1) / warm)
+        share = (step - warm) / max(epochs * steps - warm, 1e-12)
+        return SHAPES[self.shape](self, share, step // steps)
 
     def stretched(self, times: float) -> "Schedule":
         """The same for a run so many times as long: with its warm-up, and where it falls by the epoch, its end.
@@ -65,8 +73,8 @@ class Schedule:
         rate = self.rate ** (1 / times) if self.shape == "exponential" else self.rate
         return replace(self, warmup=self.warmup * times, rate=rate)
 
-    def set(self, optimizer, epoch: float, epochs: int) -> None:
+    def set(self, optimizer, step: int, steps: int, epochs: int) -> None:
         """Give every parameter group its own learning rate times the factor; the groups remember their own."""
-        factor = self.factor(epoch, epochs)
+        factor = self.factor(step, steps, epochs)
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor

@@ -105,7 +105,7 @@ def train(
     for epoch in range(len(run.rows), epochs):
         model.train()
         for x, y in training.batches(epoch, run.step):
-            schedule.set(optimizer, epoch + run.step / training.steps, epochs)
+            schedule.set(optimizer, epoch * training.steps + run.step, training.steps, epochs)
             torch.manual_seed(stream(seed, epoch, run.step))
             run.take(x, y, loss)
             bar.update()

@@ -11,10 +11,10 @@ from deep.data.cifar import cifar10, cifar100
 from deep.data.fashion import fashion_mnist_subset
 from deep.data.idx import mnist
 from deep.data.images import CorruptData, Images, UnknownData
-from deep.data.load import SHIPPED, load
+from deep.data.load import NAMES, SHIPPED, load
 from deep.data.loader import InOrder, Loader, Shuffled
 
 __all__ = [
-    "SHIPPED", "CorruptData", "Images", "InOrder", "Loader", "Shuffled", "UnknownData", "cifar10", "cifar100",
+    "NAMES", "SHIPPED", "CorruptData", "Images", "InOrder", "Loader", "Shuffled", "UnknownData", "cifar10", "cifar100",
     "fashion_mnist_subset", "flip", "load", "mnist", "rotate", "shift_crop",
 ]  # fmt: skip

@@ -32,7 +32,7 @@ def load(name: str, folder: str | Path | None = None, split: str = "train", trus
             raise ValueError(f"{name} is in the package: give no folder ({folder}), or the name of what is in it")
         return fashion_mnist_subset(split)
     if name not in READERS:
-        raise ValueError(f"unknown data {name!r}: choose one of {', '.join([*READERS, SHIPPED])}")
+        raise ValueError(f"unknown data {name!r}: choose one of {', '.join(NAMES)}")
     if folder is None:
         raise ValueError(f"{name} needs the folder of its files; `linfa data get {name} --out FOLDER` fetches them")
     return READERS[name](Path(folder), split, trust)
@@ -52,3 +52,6 @@ READERS: dict[str, Callable[[Path, str, str | None], Images]] = {
     "mnist": _mnist("mnist", "MNIST"),
     "fashion-mnist": _mnist("fashion-mnist", "Fashion-MNIST"),
 }
+
+NAMES = (*READERS, SHIPPED)
+"""All names."""

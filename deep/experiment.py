@@ -16,14 +16,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep import data, models
-from deep.data import InOrder, Loader, Shuffled
+from deep.data import InOrder, Loader, Mixed, Shuffled
+from deep.events import Event, Refresh, Shrink
 from deep.optimizer import optimizer as directed
 from deep.optimizer import taught
 from deep.promote import check_rule, promote
 from deep.record import Recorder
+from deep.refresh import check_refresh
 from deep.schedule import Schedule
 from deep.train import train
-from linfa.rules import Euclidean, Fixed, Rule
+from linfa.ranks import RankSchedule
+from linfa.rules import Euclidean, Factored, Fixed, Rule
 
 AUGMENTATIONS: dict[str, Callable] = {
     "flip": data.flip,
@@ -163,6 +166,42 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class WeightRank:
+    """How the rank of factored weights falls during training, see `linfa.ranks.RankSchedule`.
+
+    Args:
+        last: rank in the last stage; None for a rank that stays.
+        stages: equally long stages of the run, in each of which the rank stays.
+        smallest: least rank of a layer.
+        tau: share in (0, 1] of the squared singular values that is kept whatever the rank was to be; None for any.
+
+    Raises:
+        ValueError: for numbers that have no use because the rank stays.
+    """
+
+    last: int | None = None
+    stages: int = 4
+    smallest: int = 1
+    tau: float | None = None
+
+    def __post_init__(self):
+        if self.last is None and (self.stages, self.smallest, self.tau) != (4, 1, None):
+            raise ValueError("a weight rank that stays has no stages, smallest and tau: say the last rank")
+
+    def schedule(self, rule: Rule) -> RankSchedule | None:
+        """The schedule that starts from the rank of a rule's weights; None for a rank that stays.
+
+        Raises:
+            ValueError: for a rule whose weights have no rank, or numbers that make no schedule.
+        """
+        if self.last is None:
+            return None
+        if not isinstance(rule.parameterisation, Factored):
+            raise ValueError(f"the weights of {rule.name} are not factored: they have no rank that could fall")
+        return RankSchedule(rule.parameterisation.rank, self.last, self.stages, self.smallest, self.tau)
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A training run in plain settings.
 
@@ -175,6 +214,10 @@ class Experiment:
         epochs: passes over the training images.
         batch_size: samples of a step, of all processes together.
         label_smoothing: share of the target that all classes divide.
+        mixup: alpha of `deep.data.Mixed`, by which training images are mixed in pairs; 0 for none.
+        weight_rank: how the rank of factored weights falls.
+        refresh_every: epochs from one refreshment of feedback that started from the weights to the next, as in the
+            released code of LDFA, where it is 0.5; None for never.
         promotion: further arguments of `deep.promote`, such as ranks.
         seed: of weights, feedback, order and augmentation.
 
@@ -197,6 +240,9 @@ class Experiment:
     epochs: int = 5
     batch_size: int = 128
     label_smoothing: float = 0.0
+    mixup: float = 0.0
+    weight_rank: WeightRank = WeightRank()
+    refresh_every: float | None = None
     promotion: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
@@ -208,6 +254,8 @@ class Experiment:
                 raise ValueError(f"{name} is at least {least}; got {getattr(self, name)}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is in [0, 1); got {self.label_smoothing}")
+        if not 0 <= self.mixup < math.inf:
+            raise ValueError(f"mixup is at least 0; got {self.mixup}")
         if not self.schedule.warmup < self.epochs:
             raise ValueError(f"a warm-up of {self.schedule.warmup} epochs leaves nothing of {self.epochs}")
         own = self.optimizer.feedback_lr, self.optimizer.feedback_decay
@@ -216,6 +264,11 @@ class Experiment:
                 f"the feedback of {self.rule.name} does not learn: leave feedback_lr and feedback_decay out"
             )
         check_rule(self.rule)
+        self.weight_rank.schedule(self.rule)
+        if self.refresh_every is not None:
+            if not 0 < self.refresh_every < math.inf:
+                raise ValueError(f"refresh_every is above 0, or None; got {self.refresh_every}")
+            check_refresh(self.rule)
 
     def scaled(self, share: float) -> "Experiment":
         """The same at a share in (0, 1] of its budget: fewer epochs; below one epoch, fewer images.
@@ -245,7 +298,8 @@ class Experiment:
     def loaders(self, device: str | torch.device = "cpu") -> tuple[Loader, Loader]:
         """Training and test batches."""
         training, test = (self.data.images(split).to(device) for split in ("train", "test"))
-        return Shuffled(training, self.batch_size, self.seed, self.data.augmentation()), InOrder(test)
+        batches = Shuffled(training, self.batch_size, self.seed, self.data.augmentation())
+        return Mixed(batches, self.mixup, self.seed) if self.mixup else batches, InOrder(test)
 
     def network(self, training: Loader, device: str | torch.device = "cpu") -> nn.Module:
         """The promoted model, its weights and feedback drawn by the seed."""
@@ -254,6 +308,14 @@ class Experiment:
         model = models.build(self.model, channels, size, training.classes, **self.sizes).to(device)
         sample = next(iter(training.batches(0)))[0][:2]
         return promote(model, self.rule, sample=sample, seed=self.seed, **self.promotion)
+
+    def events(self, steps: int) -> tuple[Event, ...]:
+        """What happens between steps, with so many of them in an epoch."""
+        schedule = self.weight_rank.schedule(self.rule)
+        found: list[Event] = [] if schedule is None else [Shrink(schedule, steps * self.epochs)]
+        if self.refresh_every is not None:
+            found.append(Refresh(max(1, round(self.refresh_every * steps))))
+        return tuple(found)
 
     def loss(self) -> Callable:
         """(logits, labels) -> scalar mean."""
@@ -280,7 +342,7 @@ def run(
         return train(
             model, experiment.rule, training, test, experiment.optimizer.build(model, experiment.rule), folder,
             epochs=experiment.epochs, schedule=experiment.schedule, seed=experiment.seed, loss=experiment.loss(),
-            recorder=recorder, settings=experiment.describe(), **options,
+            recorder=recorder, events=experiment.events(training.steps), settings=experiment.describe(), **options,
         )  # fmt: skip
 
 

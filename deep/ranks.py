@@ -93,6 +93,27 @@ def shrink(model: nn.Module, ranks: int | Mapping[str, int], optimizer: torch.op
     return {path: layer.stored().rank for path, layer in layers.items()}
 
 
+def shrink_to(model: nn.Module, state: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer | None = None):
+    """Shrink factored weights to the ranks in a ``state_dict`` of the model, so that it can be loaded.
+
+    Args:
+        model: as it was promoted, with factored weights or without; changed in place.
+        state: of a model that `shrink` may have changed since.
+        optimizer: of the parameters, if there is one.
+
+    >>> import linfa
+    >>> from deep.promote import promote
+    >>> large, small = (promote(nn.Sequential(nn.Linear(6, 6)), linfa.factored(linfa.bp(), 4)) for _ in range(2))
+    >>> _ = shrink(small, 2)
+    >>> shrink_to(large, small.state_dict())
+    >>> large.load_state_dict(small.state_dict())
+    <All keys matched successfully>
+    """
+    ranks = {path: state[f"{path}.s".lstrip(".")].shape[-2] for path in factored_layers(model)}
+    if ranks:
+        shrink(model, ranks, optimizer)
+
+
 def _numpy(layer):
     return tree_map(lambda p: p.detach().double().cpu().numpy(), layer.stored())
 

@@ -49,7 +49,8 @@ class Recorder:
     - ``feedback_angle``: degrees between a layerwise edge's feedback and the transpose of the weight, None elsewhere;
     - ``error_*``, ``gradient_*`` and ``trajectory_*``: effective rank, participation ratio and stable rank of the error
       (samples and positions x units), of the gradient (n_out x n_in; not of factored weights) and of the last
-      ``window`` measured gradients (steps x parameters), each in a `sketch` of ``size`` numbers.
+      ``window`` measured gradients (steps x parameters), each in a `sketch` of ``size`` numbers; they start anew where
+      the rank of factored weights falls.
 
     Measuring takes a pass under the rule and one under backpropagation on a copy of the model, and leaves weights,
     gradients, statistics and random numbers alone.  Give a part of a large batch, ``recorder(x[:64], y[:64])``, to make
@@ -91,7 +92,7 @@ class Recorder:
             raise ValueError(f"every, size and window are at least 1; got {every}, {size} and {window}")
         self.model, self.every, self.loss, self.size, self.window, self.seed = model, every, loss, size, window, seed
         self.folder = None if folder is None else Path(folder)
-        self.step, self.rows, self.trajectories = 0, [], {}
+        self.step, self.rows, self.trajectories, self.sizes = 0, [], {}, {}
 
     def __enter__(self):
         return self
@@ -118,6 +119,9 @@ class Recorder:
         rows = []
         for path, gradient in mine.gradients.items():
             trajectory = self.trajectories.setdefault(path, deque(maxlen=self.window))
+            if self.sizes.setdefault(path, gradient.numel()) != gradient.numel():  # of weights whose rank has fallen
+                self.sizes[path] = gradient.numel()
+                trajectory.clear()
             trajectory.append(sketch(gradient.flatten(), self.size, self.seed).cpu())
             row = {"step": self.step, "layer": path, "update_cosine": updates[path], "error_cosine": errors.get(path),
                    "feedback_angle": angles.get(path)}  # fmt: skip
@@ -140,11 +144,11 @@ class Recorder:
     def state_dict(self) -> dict:
         """What `load_state_dict` needs to go on; plain numbers and tensors."""
         kept = {path: torch.stack(tuple(vectors)) for path, vectors in self.trajectories.items()}
-        return {"step": self.step, "rows": list(self.rows), "trajectories": kept}
+        return {"step": self.step, "rows": list(self.rows), "trajectories": kept, "sizes": dict(self.sizes)}
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from another recorder of the same settings; the files become what they were then."""
-        self.step, self.rows = state["step"], list(state["rows"])
+        self.step, self.rows, self.sizes = state["step"], list(state["rows"]), dict(state["sizes"])
         self.trajectories = {
             path: deque(vectors.cpu().unbind(), maxlen=self.window) for path, vectors in state["trajectories"].items()
         }

@@ -5,6 +5,7 @@ from torch import nn
 
 from deep import layers, maps
 from deep.unsupported import Unsupported
+from linfa.rules import Full, Rule
 
 
 def refresh(model: nn.Module) -> None:
@@ -46,6 +47,17 @@ def refresh(model: nn.Module) -> None:
                         stored[key].copy_(torch.as_tensor(matrix))
 
 
+def check_refresh(rule: Rule) -> None:
+    """Raise Unsupported for a rule without feedback that starts from full weights."""
+    if not _starts_from_weights(rule):
+        raise Unsupported(f"the feedback of {rule.name} does not start from a weight: there is nothing to refresh")
+    if not isinstance(rule.parameterisation, Full):
+        raise Unsupported(f"refreshing follows full weights, not those of {rule.name}")
+
+
+def _starts_from_weights(rule):
+    return rule.route.single_layer and not rule.feedback.starts_at_random
+
+
 def _starts(module):
-    feedback = module.own_rule.feedback
-    return module.own_rule.route.single_layer and not feedback.starts_at_random and len(module.feedback) > 0
+    return _starts_from_weights(module.own_rule) and len(module.feedback) > 0

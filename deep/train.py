@@ -6,7 +6,7 @@ The loop is the one that anybody would write (``loss.backward(); optimizer.step(
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,9 +17,12 @@ import linfa
 from deep import local
 from deep.data import Loader
 from deep.data.loader import stream
+from deep.data.mixup import dominant
+from deep.events import Event
 from deep.factored import retract
 from deep.log import write, write_rows
 from deep.optimizer import check_optimizer
+from deep.ranks import shrink_to
 from deep.record import Recorder
 from deep.schedule import Schedule
 from linfa.verify import Certificate
@@ -47,6 +50,7 @@ def train(
     loss: Callable = F.cross_entropy,
     monitor: Callable[[nn.Module, int], dict] | None = None,
     recorder: Recorder | None = None,
+    events: Sequence[Event] = (),
     checkpoint_every: int | None = None,
     certificate: Certificate | None = None,
     unverified: bool = False,
@@ -72,6 +76,8 @@ def train(
         loss: (logits, labels) -> scalar mean, the criterion of `deep.loss`.
         monitor: (model, epoch) -> more columns for the log, plain numbers or text.
         recorder: called with every batch before its step; a resumed run goes on with it.
+        events: of `deep.events`, called before every step, and before the recorder, as (model, optimizer, step of the
+            whole run).
         checkpoint_every: steps from one checkpoint to the next, beside the one after each epoch; None for no others.
         certificate: of the rule; by default `linfa.verify` makes one.
         unverified: train although the certificate does not pass.
@@ -105,7 +111,10 @@ def train(
     for epoch in range(len(run.rows), epochs):
         model.train()
         for x, y in training.batches(epoch, run.step):
-            schedule.set(optimizer, epoch * training.steps + run.step, training.steps, epochs)
+            place = epoch * training.steps + run.step
+            for event in events:
+                event(model, optimizer, place)
+            schedule.set(optimizer, place, training.steps, epochs)
             torch.manual_seed(stream(seed, epoch, run.step))
             run.take(x, y, loss)
             bar.update()
@@ -175,7 +184,7 @@ class _Run:
         self.optimizer.step()
         retract(self.model)
         logits, value = last  # of the model's own output, whatever else has a loss
-        right = (logits.argmax(1) == y).sum()
+        right = (logits.argmax(1) == dominant(y)).sum()
         self.sums += torch.stack([value.detach().double() * len(y), right.double(), right.new_tensor(len(y)).double()])
         self.step += 1
 
@@ -205,6 +214,7 @@ class _Run:
     def load(self, saved):
         self.rows, self.step = saved["rows"], saved["step"]
         self.sums.copy_(saved["sums"])
+        shrink_to(self.model, saved["model"], self.optimizer)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.recorder is not None and saved["recorder"] is not None:

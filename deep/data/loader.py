@@ -38,10 +38,10 @@ class Loader(Protocol):
 def stream(*numbers: int) -> int:
     """The seed of a stream of draws of its own for every tuple of numbers, each at least 0.
 
-    >>> stream(0, 1) == stream(0, 1), stream(0, 1) == stream(1, 0)
-    (True, False)
+    >>> stream(0, 1) == stream(0, 1), stream(0, 1) == stream(1, 0), stream(0, 1) == stream(0, 1, 0)
+    (True, False, False)
     """
-    low, high = np.random.SeedSequence(numbers).generate_state(2)
+    low, high = np.random.SeedSequence((len(numbers), *numbers)).generate_state(2)  # which ignores zeros at the end
     return int(high) << 31 | int(low) >> 1  # 63 bits, which every generator takes
 
 

@@ -12,6 +12,7 @@ import torch
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from deep.board import board
 from deep.experiment import Experiment, run
 from linfa.cli import Chosen
 
@@ -72,6 +73,8 @@ class TrainCommand:
     """Folder of the run."""
     record_every: int | None = None
     """Steps from one measurement of alignment and ranks, each layer's, to the next; None for none."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard, too, into a folder of that name."""
     device: str = "cpu"
     """cpu or cuda."""
     threads: int | None = None
@@ -87,7 +90,7 @@ class TrainCommand:
         experiment = Experiment(self.choice.build(), **vars(self.settings))
         rows = run(
             experiment, self.out, device=self.device, record_every=self.record_every, unverified=self.unverified,
-            progress=not self.json,
+            progress=not self.json, after=board(self.out) if self.tensorboard else None,
         )  # fmt: skip
         if self.json:
             print("\n".join(map(json.dumps, rows)))

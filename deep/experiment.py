@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep import data, models
+from deep.curves import draw
 from deep.data import InOrder, Loader, Mixed, Shuffled
 from deep.events import Event, Refresh, Shrink
 from deep.optimizer import optimizer as directed
@@ -34,6 +35,8 @@ AUGMENTATIONS: dict[str, Callable] = {
     "rotate": data.rotate,
 }
 """Augmentations by name, each with its usual strength."""
+
+SPLITS = "train", "test"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ class Data:
     def __post_init__(self):
         if self.name not in data.NAMES:
             raise ValueError(f"unknown data {self.name!r}: choose one of {', '.join(data.NAMES)}")
+        if self.name in data.STREAMS:
+            if self.folder is None:
+                raise ValueError(f"{self.name} needs the folder of its files")
+            if self.augment or self.limit is not None or self.classes is not None:
+                raise ValueError(f"{self.name} is read from its files with crops of its own: leave augment, limit and "
+                                 "classes out")  # fmt: skip
         for name in ("limit", "classes"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is at least 1, or None; got {value}")
@@ -72,13 +81,24 @@ class Data:
             raise ValueError(f"unknown augmentation {', '.join(unknown)}: choose from {', '.join(AUGMENTATIONS)}")
 
     def images(self, split: str) -> data.Images:
-        """The images of "train" or "test"."""
+        """The images of "train" or "test", where they fit the memory."""
         images = data.load(self.name, self.folder, split, self.trust)
         if self.classes is not None:
             images = images.first_classes(self.classes)
         if self.grayscale:
             images = images.grayscale()
         return images if self.limit is None or split == "test" else images.subset(min(self.limit, len(images)))
+
+    def loaders(
+        self, batch_size: int, seed: int, device: str | torch.device = "cpu", rank: int = 0, world: int = 1
+    ) -> tuple[Loader, Loader]:
+        """Training and test batches; arguments as for `Shuffled`."""
+        if self.name in data.STREAMS:
+            stream = functools.partial(data.STREAMS[self.name], self.folder, batch_size=batch_size, seed=seed)
+            training, test = (stream(split=split, device=device, rank=rank, world=world) for split in SPLITS)
+            return training, test
+        training, test = (self.images(split).to(device) for split in SPLITS)
+        return Shuffled(training, batch_size, seed, self.augmentation(), rank, world), InOrder(test)
 
     def augmentation(self) -> Callable | None:
         """(images, generator) -> images, all of them one after the other."""
@@ -279,6 +299,11 @@ class Experiment:
         if not 0 < share <= 1:
             raise ValueError(f"a share of the budget is in (0, 1]; got {share}")
         epochs = max(1, round(share * self.epochs))
+        if self.data.name in data.STREAMS:
+            if share * self.epochs < 1:
+                raise ValueError(f"{self.data.name} is read in whole epochs: a share of {share} of {self.epochs} is "
+                                 "less than one")  # fmt: skip
+            return dataclasses.replace(self, epochs=epochs, schedule=self.schedule.stretched(epochs / self.epochs))
         images = len(self.data.images("train"))
         limit = min(images, max(self.batch_size, math.ceil(share * self.epochs / epochs * images)))
         shorter: dict[str, Any] = {"epochs": epochs, "schedule": self.schedule.stretched(epochs / self.epochs)}
@@ -295,11 +320,10 @@ class Experiment:
             del parts["data"][key]
         return json.loads(json.dumps(parts, default=repr))
 
-    def loaders(self, device: str | torch.device = "cpu") -> tuple[Loader, Loader]:
-        """Training and test batches."""
-        training, test = (self.data.images(split).to(device) for split in ("train", "test"))
-        batches = Shuffled(training, self.batch_size, self.seed, self.data.augmentation())
-        return Mixed(batches, self.mixup, self.seed) if self.mixup else batches, InOrder(test)
+    def loaders(self, device: str | torch.device = "cpu", rank: int = 0, world: int = 1) -> tuple[Loader, Loader]:
+        """Training and test batches, of one of several processes."""
+        training, test = self.data.loaders(self.batch_size, self.seed, device, rank, world)
+        return Mixed(training, self.mixup, self.seed) if self.mixup else training, test
 
     def network(self, training: Loader, device: str | torch.device = "cpu") -> nn.Module:
         """The promoted model, its weights and feedback drawn by the seed."""
@@ -317,6 +341,18 @@ class Experiment:
             found.append(Refresh(max(1, round(self.refresh_every * steps))))
         return tuple(found)
 
+    def rates(self, steps: int, points: int = 500) -> dict[str, tuple[list, list]]:
+        """Learning rates over time in epochs, with so many steps in an epoch, by what is learned; for a figure."""
+        own = {"weights": self.optimizer.lr}
+        if self.rule.geometry != Euclidean():
+            own = {"promoted weights": self.optimizer.geometry_lr, "others": self.optimizer.lr}
+        if self.optimizer.feedback_lr is not None:
+            own["feedback"] = self.optimizer.feedback_lr
+        chosen = range(0, steps * self.epochs, -(-steps * self.epochs // points))
+        factors = [self.schedule.factor(step, steps, self.epochs) for step in chosen]
+        times = [step / steps for step in chosen]
+        return {name: (times, [rate * factor for factor in factors]) for name, rate in own.items()}
+
     def loss(self) -> Callable:
         """(logits, labels) -> scalar mean."""
         return functools.partial(F.cross_entropy, label_smoothing=self.label_smoothing)
@@ -327,6 +363,8 @@ def run(
     **options,
 ) -> list[dict]:  # fmt: skip
     """Train an experiment, or go on with it if it is in the folder already; returns the rows of the log.
+
+    Beside the files of `deep.train.train` the folder receives ``curves.png``, and ``record.png`` if there is a record.
 
     Args:
         experiment: the settings; those in the folder have to be the same.
@@ -339,11 +377,13 @@ def run(
     model = experiment.network(training, device)
     recorder = None if record_every is None else Recorder(model, record_every, folder, loss=experiment.loss())
     with flushed_denormals():
-        return train(
+        rows = train(
             model, experiment.rule, training, test, experiment.optimizer.build(model, experiment.rule), folder,
             epochs=experiment.epochs, schedule=experiment.schedule, seed=experiment.seed, loss=experiment.loss(),
             recorder=recorder, events=experiment.events(training.steps), settings=experiment.describe(), **options,
         )  # fmt: skip
+    draw(Path(folder), rows, experiment.rule.name, experiment.rates(training.steps), recorder)
+    return rows
 
 
 @contextlib.contextmanager

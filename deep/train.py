@@ -22,6 +22,7 @@ from deep.events import Event
 from deep.factored import retract
 from deep.log import write, write_rows
 from deep.optimizer import check_optimizer
+from deep.progress import Progress
 from deep.ranks import shrink_to
 from deep.record import Recorder
 from deep.schedule import Schedule
@@ -51,6 +52,7 @@ def train(
     monitor: Callable[[nn.Module, int], dict] | None = None,
     recorder: Recorder | None = None,
     events: Sequence[Event] = (),
+    after: Callable[[dict], None] | None = None,
     checkpoint_every: int | None = None,
     certificate: Certificate | None = None,
     unverified: bool = False,
@@ -78,6 +80,7 @@ def train(
         recorder: called with every batch before its step; a resumed run goes on with it.
         events: of `deep.events`, called before every step, and before the recorder, as (model, optimizer, step of the
             whole run).
+        after: called with every row of the log once it is written.
         checkpoint_every: steps from one checkpoint to the next, beside the one after each epoch; None for no others.
         certificate: of the rule; by default `linfa.verify` makes one.
         unverified: train although the certificate does not pass.
@@ -107,7 +110,7 @@ def train(
     write(folder / "certificate.json", certificate.to_json())
     if len(run.rows) < epochs:
         (folder / "result.json").unlink(missing_ok=True)  # of a run that was whole with fewer epochs
-    bar = _bar(progress, epochs * training.steps, len(run.rows) * training.steps + run.step, rule.name)
+    bar = Progress(rule.name, epochs * training.steps, len(run.rows) * training.steps + run.step, progress)
     for epoch in range(len(run.rows), epochs):
         model.train()
         for x, y in training.batches(epoch, run.step):
@@ -117,7 +120,7 @@ def train(
             schedule.set(optimizer, place, training.steps, epochs)
             torch.manual_seed(stream(seed, epoch, run.step))
             run.take(x, y, loss)
-            bar.update()
+            bar.step(epoch + 1, len(y), run.seen)
             if checkpoint_every and run.step % checkpoint_every == 0 and run.step < training.steps:
                 run.check(rule, "train", run.seen()["train_loss"], epoch)
                 run.save(folder / "checkpoint.pt")
@@ -130,7 +133,8 @@ def train(
         run.close(row)
         run.save(folder / "checkpoint.pt")
         write_rows(folder, "log", run.rows)
-        bar.set_postfix(epoch=epoch + 1, test=f"{row['test_accuracy']:.3f}")
+        if after is not None:
+            after(run.rows[-1])
     bar.close()
     if recorder is not None:
         recorder.close()
@@ -243,9 +247,3 @@ def _resume(folder, about, run, epochs):
         raise ValueError(f"{folder} holds a run of {len(saved['rows'])} epochs, more than the {epochs} asked for")
     run.load(saved)
     write_rows(folder, "log", run.rows)  # a run may have been killed between its checkpoint and its log
-
-
-def _bar(progress, total, done, name):
-    from tqdm import tqdm
-
-    return tqdm(total=total, initial=done, desc=name, unit="step", disable=None if progress else True)

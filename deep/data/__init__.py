@@ -12,11 +12,11 @@ from deep.data.cifar import cifar10, cifar100
 from deep.data.fashion import fashion_mnist_subset
 from deep.data.idx import mnist
 from deep.data.images import CorruptData, Images, UnknownData
-from deep.data.load import NAMES, SHIPPED, load
+from deep.data.load import NAMES, SHIPPED, STREAMS, load
 from deep.data.loader import InOrder, Loader, Shuffled
 from deep.data.mixup import Mixed
 
 __all__ = [
-    "NAMES", "SHIPPED", "CorruptData", "Images", "InOrder", "Loader", "Mixed", "Shuffled", "UnknownData",
-    "cifar10", "cifar100", "fashion_mnist_subset", "flip", "load", "mnist", "rotate", "shift_crop",
+    "NAMES", "SHIPPED", "STREAMS", "CorruptData", "Images", "InOrder", "Loader", "Mixed", "Shuffled",
+    "UnknownData", "cifar10", "cifar100", "fashion_mnist_subset", "flip", "load", "mnist", "rotate", "shift_crop",
 ]  # fmt: skip

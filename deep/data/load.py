@@ -31,8 +31,10 @@ def load(name: str, folder: str | Path | None = None, split: str = "train", trus
         if folder is not None:
             raise ValueError(f"{name} is in the package: give no folder ({folder}), or the name of what is in it")
         return fashion_mnist_subset(split)
-    if name not in READERS:
+    if name not in NAMES:
         raise ValueError(f"unknown data {name!r}: choose one of {', '.join(NAMES)}")
+    if name in STREAMS:
+        raise ValueError(f"{name} does not fit the memory: read it with deep.data.{name}")
     if folder is None:
         raise ValueError(f"{name} needs the folder of its files; `linfa data get {name} --out FOLDER` fetches them")
     return READERS[name](Path(folder), split, trust)
@@ -53,5 +55,15 @@ READERS: dict[str, Callable[[Path, str, str | None], Images]] = {
     "fashion-mnist": _mnist("fashion-mnist", "Fashion-MNIST"),
 }
 
-NAMES = (*READERS, SHIPPED)
+
+def _imagenet(folder, **settings):
+    from deep.data.imagenet import imagenet  # which needs pillow
+
+    return imagenet(folder, **settings)
+
+
+STREAMS: dict[str, Callable] = {"imagenet": _imagenet}
+"""Data that do not fit the memory: name -> what makes a loader, with the arguments of `deep.data.imagenet`."""
+
+NAMES = (*READERS, *STREAMS, SHIPPED)
 """All names."""

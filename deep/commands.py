@@ -15,6 +15,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from deep.board import board
 from deep.experiment import Experiment, run
 from linfa.cli import Chosen
+from linfa.rules import Fixed
 
 
 def pairs(words: list[str]) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class TrainCommand:
         if self.threads:
             torch.set_num_threads(self.threads)
         experiment = Experiment(self.choice.build(), **vars(self.settings))
+        _check_feedback(experiment)
         rows = run(
             experiment, self.out, device=self.device, record_every=self.record_every, unverified=self.unverified,
             progress=not self.json, after=board(self.out) if self.tensorboard else None,
@@ -98,6 +100,14 @@ class TrainCommand:
             last = rows[-1]
             print(f"epoch {last['epoch']}: test accuracy {100 * last['test_accuracy']:.2f} %, log in {self.out}")
         return 0
+
+
+def _check_feedback(experiment):
+    """Raise ValueError for settings of feedback that learns, where none does; arms of one recipe may share them."""
+    own = experiment.optimizer.feedback_lr, experiment.optimizer.feedback_decay
+    if isinstance(experiment.rule.plasticity, Fixed) and own != (None, None):
+        raise ValueError(f"the feedback of {experiment.rule.name} does not learn: leave feedback-lr and feedback-decay "
+                         "out")  # fmt: skip
 
 
 COMMANDS = {"train": TrainCommand}

@@ -17,7 +17,7 @@ from torch import nn
 
 from deep import data, models
 from deep.curves import draw
-from deep.data import InOrder, Loader, Mixed, Shuffled
+from deep.data import InOrder, Limited, Loader, Mixed, Shuffled
 from deep.events import Event, Refresh, Shrink
 from deep.optimizer import optimizer as directed
 from deep.optimizer import taught
@@ -27,7 +27,7 @@ from deep.refresh import check_refresh
 from deep.schedule import Schedule
 from deep.train import train
 from linfa.ranks import RankSchedule
-from linfa.rules import Euclidean, Factored, Fixed, Rule
+from linfa.rules import Euclidean, Factored, Rule
 
 AUGMENTATIONS: dict[str, Callable] = {
     "flip": data.flip,
@@ -47,7 +47,7 @@ class Data:
         name: of a data set that `deep.data.load` knows.
         folder: of its files; None for what is in the package.
         augment: names of augmentations, in their order.
-        limit: the first so many training images; None for all.
+        limit: the first so many training images, of "imagenet" those of every epoch's order; None for all.
         classes: the images of the first so many classes; None for all.
         grayscale: their luminance in place of their colours.
         trust: SHA-256 of images to accept although they are not the published ones, or not all of them.
@@ -67,12 +67,10 @@ class Data:
     def __post_init__(self):
         if self.name not in data.NAMES:
             raise ValueError(f"unknown data {self.name!r}: choose one of {', '.join(data.NAMES)}")
-        if self.name in data.STREAMS:
-            if self.folder is None:
-                raise ValueError(f"{self.name} needs the folder of its files")
-            if self.augment or self.limit is not None or self.classes is not None:
-                raise ValueError(f"{self.name} is read from its files with crops of its own: leave augment, limit and "
-                                 "classes out")  # fmt: skip
+        changed = self.augment or self.classes is not None or self.grayscale or self.trust is not None
+        if self.name in data.STREAMS and changed:
+            raise ValueError(f"{self.name} is read from its files, with crops of its own: leave augment, classes, "
+                             "grayscale and trust out")  # fmt: skip
         for name in ("limit", "classes"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is at least 1, or None; got {value}")
@@ -94,9 +92,11 @@ class Data:
     ) -> tuple[Loader, Loader]:
         """Training and test batches; arguments as for `Shuffled`."""
         if self.name in data.STREAMS:
-            stream = functools.partial(data.STREAMS[self.name], self.folder, batch_size=batch_size, seed=seed)
-            training, test = (stream(split=split, device=device, rank=rank, world=world) for split in SPLITS)
-            return training, test
+            if self.folder is None:
+                raise ValueError(f"{self.name} needs the folder of its files: data.folder")
+            make = functools.partial(data.STREAMS[self.name].make, self.folder, batch_size=batch_size, seed=seed)
+            training, test = (make(split=split, device=device, rank=rank, world=world) for split in SPLITS)
+            return training if self.limit is None else Limited(training, max(1, self.limit // batch_size)), test
         training, test = (self.images(split).to(device) for split in SPLITS)
         return Shuffled(training, batch_size, seed, self.augmentation(), rank, world), InOrder(test)
 
@@ -278,11 +278,6 @@ class Experiment:
             raise ValueError(f"mixup is at least 0; got {self.mixup}")
         if not self.schedule.warmup < self.epochs:
             raise ValueError(f"a warm-up of {self.schedule.warmup} epochs leaves nothing of {self.epochs}")
-        own = self.optimizer.feedback_lr, self.optimizer.feedback_decay
-        if isinstance(self.rule.plasticity, Fixed) and own != (None, None):
-            raise ValueError(
-                f"the feedback of {self.rule.name} does not learn: leave feedback_lr and feedback_decay out"
-            )
         check_rule(self.rule)
         self.weight_rank.schedule(self.rule)
         if self.refresh_every is not None:
@@ -299,13 +294,9 @@ class Experiment:
         if not 0 < share <= 1:
             raise ValueError(f"a share of the budget is in (0, 1]; got {share}")
         epochs = max(1, round(share * self.epochs))
-        if self.data.name in data.STREAMS:
-            if share * self.epochs < 1:
-                raise ValueError(f"{self.data.name} is read in whole epochs: a share of {share} of {self.epochs} is "
-                                 "less than one")  # fmt: skip
-            return dataclasses.replace(self, epochs=epochs, schedule=self.schedule.stretched(epochs / self.epochs))
-        images = len(self.data.images("train"))
-        limit = min(images, max(self.batch_size, math.ceil(share * self.epochs / epochs * images)))
+        stream = data.STREAMS.get(self.data.name)
+        images = len(self.data.images("train")) if stream is None else stream.images
+        limit = min(images, max(self.batch_size, math.ceil(round(share * self.epochs / epochs * images, 6))))
         shorter: dict[str, Any] = {"epochs": epochs, "schedule": self.schedule.stretched(epochs / self.epochs)}
         if limit < images:
             shorter["data"] = dataclasses.replace(self.data, limit=limit)

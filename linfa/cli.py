@@ -346,7 +346,7 @@ def main(args: list[str] | None = None) -> None:
     command = tyro.cli(_commands(args[:1]), args=args, prog="linfa", description="Learning without backpropagation.")
     try:
         sys.exit(command.run())
-    except (ValueError, FileNotFoundError, FloatingPointError, TypeError, RuntimeError) as error:
+    except (ValueError, OSError, FloatingPointError, TypeError, RuntimeError, ImportError) as error:
         print(f"linfa: {error}", file=sys.stderr)
         sys.exit(2)
 

@@ -4,7 +4,7 @@ images.py   a labelled set as one uint8 tensor                       augment.py 
 cifar.py    CIFAR-10 and CIFAR-100, official files                   idx.py       MNIST and Fashion-MNIST, IDX files
 fashion.py  the Fashion-MNIST subset in this package                 digest.py    checksums of decoded images
 load.py     every data set by its name                                loader.py  its batches
-mixup.py    batches mixed in pairs
+mixup.py    batches mixed in pairs                                   limited.py   shorter epochs
 """
 
 from deep.data.augment import flip, rotate, shift_crop
@@ -12,11 +12,12 @@ from deep.data.cifar import cifar10, cifar100
 from deep.data.fashion import fashion_mnist_subset
 from deep.data.idx import mnist
 from deep.data.images import CorruptData, Images, UnknownData
+from deep.data.limited import Limited
 from deep.data.load import NAMES, SHIPPED, STREAMS, load
 from deep.data.loader import InOrder, Loader, Shuffled
 from deep.data.mixup import Mixed
 
 __all__ = [
-    "NAMES", "SHIPPED", "STREAMS", "CorruptData", "Images", "InOrder", "Loader", "Mixed", "Shuffled",
+    "NAMES", "SHIPPED", "STREAMS", "CorruptData", "Images", "InOrder", "Limited", "Loader", "Mixed", "Shuffled",
     "UnknownData", "cifar10", "cifar100", "fashion_mnist_subset", "flip", "load", "mnist", "rotate", "shift_crop",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Every data set by its name."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from deep.data.cifar import cifar10, cifar100
@@ -62,8 +63,21 @@ def _imagenet(folder, **settings):
     return imagenet(folder, **settings)
 
 
-STREAMS: dict[str, Callable] = {"imagenet": _imagenet}
-"""Data that do not fit the memory: name -> what makes a loader, with the arguments of `deep.data.imagenet`."""
+@dataclass(frozen=True)
+class Stream:
+    """Data that do not fit the memory.
+
+    Args:
+        make: what makes a loader, with the arguments of `deep.data.imagenet`.
+        images: how many training images are published.
+    """
+
+    make: Callable
+    images: int
+
+
+STREAMS = {"imagenet": Stream(_imagenet, 1_281_167)}
+"""Data that do not fit the memory, by name."""
 
 NAMES = (*READERS, *STREAMS, SHIPPED)
 """All names."""

@@ -1,12 +1,21 @@
 """Training runs in plain settings."""
 
+import io
 import json
+import re
+import sys
+import types
+from dataclasses import replace
 
 import pytest
 import torch
 
 import linfa
+from deep.board import board
+from deep.data import STREAMS, Limited, Mixed, load
+from deep.data.load import Stream
 from deep.experiment import Data, Experiment, Optimizer, WeightRank, run
+from deep.progress import Progress
 from deep.schedule import Schedule
 from deep.unsupported import Unsupported
 
@@ -38,10 +47,6 @@ from deep.unsupported import Unsupported
             lambda: Experiment(linfa.fa(), epochs=3, schedule=Schedule(warmup=3)),
             "a warm-up of 3 epochs leaves nothing of 3",
         ),
-        (
-            lambda: Experiment(linfa.fa(), optimizer=Optimizer(feedback_lr=0.1)),
-            "the feedback of fa does not learn: leave feedback_lr and feedback_decay out",
-        ),
     ],
 )
 def test_bad_settings(make, message):
@@ -67,6 +72,13 @@ def test_a_share_of_the_budget(share, epochs, limit):
 def test_no_share(share):
     with pytest.raises(ValueError, match=r"a share of the budget is in \(0, 1\]; got"):
         Experiment(linfa.fa()).scaled(share)
+
+
+@pytest.fixture(autouse=True)
+def drawn(request, monkeypatch):
+    """No figures, but where a test asks for them: they take longer than such a run."""
+    if "figures" not in request.node.name:
+        monkeypatch.setattr("deep.experiment.draw", lambda *args: None)
 
 
 CERTIFICATES = {}
@@ -187,3 +199,140 @@ def test_what_does_not_fit_the_rule(settings, kind, message):
 def test_a_rank_that_stays_has_no_schedule():
     with pytest.raises(ValueError, match="a weight rank that stays has no stages, smallest and tau: say the last rank"):
         WeightRank(tau=0.9)
+
+
+class Streamed:
+    """What ImageNet's loader has, of noise."""
+
+    source, classes, shape, steps = "noise", 3, (3, 8, 8), 5
+
+    def __init__(self, folder, split, batch_size, seed, device, rank, world):
+        self.asked = folder, split, batch_size, seed, device, rank, world
+        self.size = batch_size // world
+
+    def batches(self, epoch, start=0):
+        for place in range(start, self.steps):
+            draws = torch.Generator().manual_seed(100 * epoch + place)
+            yield torch.randn(self.size, *self.shape, generator=draws), torch.arange(self.size) % self.classes
+
+
+@pytest.fixture
+def streamed(monkeypatch):
+    monkeypatch.setitem(STREAMS, "imagenet", Stream(Streamed, 100))
+
+
+def test_images_that_do_not_fit_the_memory(tmp_path, streamed):
+    experiment = small(linfa.fa(), data=Data("imagenet", tmp_path))
+    training, test = experiment.loaders("cpu", rank=1, world=2)
+    assert training.asked == (tmp_path, "train", 16, 0, "cpu", 1, 2)
+    assert test.asked == (tmp_path, "test", 16, 0, "cpu", 1, 2)
+    rows, _ = go(experiment, tmp_path / "run")
+    assert len(rows) == 3
+    assert isinstance(replace(experiment, mixup=0.2).loaders()[0], Mixed)
+
+
+def test_shorter_epochs_of_them(tmp_path, streamed):
+    experiment = small(linfa.fa(), data=Data("imagenet", tmp_path)).scaled(0.1)  # 30 of 300 images
+    assert (experiment.epochs, experiment.data.limit) == (1, 30)
+    short, whole = experiment.loaders()[0], small(linfa.fa(), data=Data("imagenet", tmp_path)).loaders()[0]
+    assert short.steps == 1
+    assert short.source == "noise, 1 batches an epoch"
+    two = Limited(whole, 2)
+    for start in range(4):
+        expected = list(whole.batches(1, start))[: max(0, 2 - start)]
+        torch.testing.assert_close(list(two.batches(1, start)), expected)
+    assert Limited(whole, 9).steps == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Data("imagenet", augment=("flip",)), "imagenet is read from its files, with crops of its own"),
+        (lambda: Data("imagenet", classes=10), "leave augment, classes, grayscale and trust out"),
+        (lambda: Data("imagenet").loaders(16, 0), "imagenet needs the folder of its files: data.folder"),
+        (lambda: load("imagenet", "."), "imagenet does not fit the memory: read it with deep.data.imagenet"),
+    ],
+)
+def test_what_such_images_do_not_have(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_figures_at_the_end(tmp_path):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    go(small(linfa.muon(linfa.fa())), tmp_path, record_every=4)
+    for name in ("curves", "record"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert not pyplot.get_fignums()
+
+
+def test_the_rates_that_are_drawn():
+    rule, settings = linfa.muon(linfa.kolen_pollack(0.0)), Optimizer(lr=0.1, feedback_lr=0.3, geometry_lr=0.5)
+    experiment = Experiment(rule, optimizer=settings, epochs=2, schedule=Schedule("linear"))
+    times = [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75]
+    for name, rate in (("promoted weights", 0.5), ("others", 0.1), ("feedback", 0.3)):
+        found = experiment.rates(steps=4)[name]
+        assert found[0] == times
+        assert found[1] == pytest.approx([rate * (1 - time / 2) for time in times])
+    assert len(experiment.rates(steps=4000)["others"][0]) == 500
+    assert list(Experiment(linfa.fa()).rates(10)) == ["weights"]
+
+
+def test_without_matplotlib_there_are_no_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    rows, _ = go(small(linfa.bp(), epochs=1), tmp_path)
+    assert len(rows) == 1
+    assert capsys.readouterr().err == f"no figures in {tmp_path}: they need matplotlib, pip install 'linfa-lab[plot]'\n"
+    assert not list(tmp_path.glob("*.png"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_shows_loss_accuracy_and_speed(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    shown = Progress("fa", total=4, done=1)
+    shown.bar.mininterval = 0
+    for _ in range(3):
+        shown.step(2, 100, lambda: {"train_loss": 1.23456, "train_accuracy": 0.5})
+    shown.close()
+    text = sys.stderr.getvalue()
+    assert "4/4" in text
+    assert re.search(r"accuracy=0.500, epoch=2, images=\d+/s, loss=1.235", text)
+
+
+def test_silence_asks_for_nothing(capsys):
+    quiet = Progress("fa", total=2)
+    quiet.step(1, 10, lambda: pytest.fail("asked"))
+    quiet.close()
+    assert not capsys.readouterr().err
+
+
+def test_tensorboard_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match="TensorBoard is not installed: pip install tensorboard"):
+        board(tmp_path)
+
+
+def test_every_row_goes_to_tensorboard(tmp_path, monkeypatch):
+    seen = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == tmp_path / "tensorboard"
+
+        def add_scalar(self, *scalar):
+            seen.append(scalar)
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    rows, _ = go(
+        small(linfa.bp(), epochs=2), tmp_path, after=board(tmp_path), monitor=lambda model, epoch: {"note": "text"}
+    )
+    expected = [(key, row[key], row["epoch"]) for row in rows for key in row if key not in ("epoch", "note")]
+    assert seen == expected
+    assert len(seen) == 8

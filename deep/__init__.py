@@ -12,7 +12,9 @@ loss_scale.py  what a gradient scaler has to be told   refresh.py  feedback from
 models/      a few networks                       data/    readers, batches, augmentation
 train.py     a plain training loop                log.py   the files of a run
 experiment.py  a run as plain settings            schedule.py  of its learning rates
-curves.py    loss and accuracy by epoch
+events.py    what happens between steps           commands.py  of the command line
+curves.py    figures of a run                     progress.py  a line of the terminal
+board.py     TensorBoard, optional
 measure.py   alignment and error rank             record.py   both, and ranks of gradients, while training
 """
 

@@ -337,13 +337,17 @@ def _commands(asked):
     ]
 
 
+def parse(args: list[str]):
+    """The command that the words of a line ask for; what they get wrong is said, and the program left."""
+    return tyro.cli(_commands(args[:1]), args=args, prog="linfa", description="Learning without backpropagation.")
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point of the ``linfa`` command.
 
     A wrong input ends with one line on stderr and status 2; a failed certificate with status 1.
     """
-    args = sys.argv[1:] if args is None else args
-    command = tyro.cli(_commands(args[:1]), args=args, prog="linfa", description="Learning without backpropagation.")
+    command = parse(sys.argv[1:] if args is None else args)
     try:
         sys.exit(command.run())
     except (ValueError, OSError, FloatingPointError, TypeError, RuntimeError, ImportError) as error:

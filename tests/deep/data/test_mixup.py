@@ -59,14 +59,15 @@ def test_processes_share_lambda(images):
 def test_lambda_has_the_moments_of_the_beta_distribution(images):
     """Mean 1/2 and variance 1 / (4 (2 alpha + 1)), within four standard errors."""
     alpha, loader = 0.3, Shuffled(images, 2)
-    lams = [
-        float(y.max())
+    lams = np.array([
+        float(y[0, labels[0]])
         for epoch in range(40)
         for (_, y), (_, labels) in zip(Mixed(loader, alpha).batches(epoch), loader.batches(epoch), strict=True)
         if labels[0] != labels[1]
-    ]
+    ])  # fmt: skip
     variance = 1 / (4 * (2 * alpha + 1))
-    assert np.mean((np.array(lams) - 0.5) ** 2) == pytest.approx(variance, abs=4 * 0.09 / np.sqrt(len(lams)))
+    assert lams.mean() == pytest.approx(0.5, abs=4 * np.sqrt(variance / len(lams)))
+    assert lams.var() == pytest.approx(variance, abs=4 * 0.09 / np.sqrt(len(lams)))
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])

@@ -5,6 +5,7 @@ cifar.py    CIFAR-10 and CIFAR-100, official files                   idx.py     
 fashion.py  the Fashion-MNIST subset in this package                 digest.py    checksums of decoded images
 load.py     every data set by its name                                loader.py  its batches
 mixup.py    batches mixed in pairs                                   limited.py   shorter epochs
+mapped.py   a copy in one file that is mapped, not read
 """
 
 from deep.data.augment import flip, rotate, shift_crop

@@ -76,7 +76,12 @@ def cifar100(folder: str | Path, split: str = "train", labels: str = "fine", tru
     return _read(100, folder, split, f"{labels}_labels", trust)
 
 
-def _read(kind, folder, split, labels, trust):
+def cifar_files(kind: int, folder: str | Path, split: str) -> list[Path]:
+    """The files that `cifar10` (kind 10) or `cifar100` (kind 100) reads.
+
+    Raises:
+        FileNotFoundError: naming the folder or the file that is missing.
+    """
     if split not in COUNT:
         raise ValueError(f"split is 'train' or 'test'; got {split!r}")
     folder, names = Path(folder), FILES[kind][split]
@@ -95,7 +100,13 @@ def _read(kind, folder, split, labels, trust):
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"CIFAR-{kind} {split} is incomplete, missing: {', '.join(missing)}")
-    parts = [(_binary if suffix else _python)(path, kind, COUNT[split] // len(names), labels, trust) for path in paths]
+    return paths
+
+
+def _read(kind, folder, split, labels, trust):
+    paths = cifar_files(kind, folder, split)
+    place, form = paths[0].parent, _binary if paths[0].suffix else _python
+    parts = [form(path, kind, COUNT[split] // len(paths), labels, trust) for path in paths]
     planes = np.concatenate([x for x, _, _ in parts]).reshape(-1, 3, 32, 32)
     y = np.concatenate([y for _, y, _ in parts])
     classes = 20 if labels == "coarse_labels" else kind

@@ -6,6 +6,7 @@ from deep.data.idx import mnist
 from deep.data.images import Images
 
 KNOWN = {
+    "58e4771950337033c6f5665c995cab5743ed89bf7399fd5c583cf4de053257d1": "Fashion-MNIST, first 20,000 training images",
     "29c8d9f398a29fc328af7ba681dfc3bd86ec4075b43ba2ff985128028b9b3f00": "Fashion-MNIST, first 5,000 training images",
     "8d46efb2efae7259de048298adb99140d06082b91c430833a54d7ce30f21c9c9": "Fashion-MNIST, first 1,000 test images",
 }

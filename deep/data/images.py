@@ -25,6 +25,7 @@ class Images:
         mean, std: of each channel, in units of [0, 1].
         source: where the data come from, in a sentence that a record can quote.
 
+    >>> import torch
     >>> tiny = Images(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4), 4, (0.5,), (0.25,), "zeros")
     >>> tiny.normalised().unique().item(), len(tiny.subset(2))
     (-2.0, 2)
@@ -60,6 +61,7 @@ class Images:
         Raises:
             ValueError: if there are not that many.
 
+        >>> import torch
         >>> six = Images(torch.zeros(6, 1, 2, 2), torch.arange(6) % 3, 3, (0.5,), (0.25,), "zeros")
         >>> six.first_classes(2).y.tolist()
         [0, 1, 0, 1]

@@ -2,24 +2,36 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from deep.data.cifar import cifar10, cifar100
-from deep.data.fashion import fashion_mnist_subset
-from deep.data.idx import mnist
+from deep.data import fashion
+from deep.data.cifar import cifar10, cifar100, cifar_files
+from deep.data.idx import mnist, mnist_files
 from deep.data.images import Images
+from deep.data.mapped import mapped
 
 SHIPPED = "fashion-mnist-subset"
+
+
+@dataclass(frozen=True)
+class Official:
+    """How the official files of a data set are found, (folder, split) -> paths, and read, (folder, split, trust)."""
+
+    files: Callable[[Path, str], list[Path]]
+    read: Callable[[Path, str, str | None], Images]
 
 
 def load(name: str, folder: str | Path | None = None, split: str = "train", trust: str | None = None) -> Images:
     """The images of a data set, by name.
 
+    They are mapped into memory from a copy beside the official files, ``NAME-SPLIT.npy``, which the first call makes.
+
     Args:
         name: "cifar10", "cifar100", "mnist", "fashion-mnist", or "fashion-mnist-subset", which is in the package.
         folder: what holds the official files, as ``linfa data get NAME --out FOLDER`` leaves them; None for the subset.
         split: "train" or "test".
-        trust: SHA-256 of decoded images to accept although they are not the published ones.
+        trust: SHA-256 of decoded images to accept although they are not the published ones; they are read each time.
 
     Raises:
         ValueError: for another name or split, a folder that is missing, or one that is not needed.
@@ -30,31 +42,39 @@ def load(name: str, folder: str | Path | None = None, split: str = "train", trus
     """
     if name == SHIPPED:
         if folder is not None:
-            raise ValueError(f"{name} is in the package: give no folder ({folder}), or the name of what is in it")
-        return fashion_mnist_subset(split)
+            raise ValueError(f"{name} is in the package and not in {folder}: say which data set is there")
+        return fashion.fashion_mnist_subset(split)
     if name not in NAMES:
         raise ValueError(f"unknown data {name!r}: choose one of {', '.join(NAMES)}")
     if name in STREAMS:
         raise ValueError(f"{name} does not fit the memory: read it with deep.data.{name}")
     if folder is None:
         raise ValueError(f"{name} needs the folder of its files; `linfa data get {name} --out FOLDER` fetches them")
-    return READERS[name](Path(folder), split, trust)
+    official, folder = OFFICIAL[name], Path(folder)
+    if trust is not None:
+        return official.read(folder, split, trust)
+    files = official.files(folder, split)
+    return mapped(files[0].parent / f"{name}-{split}.npy", files, lambda: official.read(folder, split, None))
 
 
-def _mnist(name, title):
-    def read(folder, split, trust):
-        inside = folder / name
-        return mnist(inside if inside.is_dir() else folder, split, title, trust=trust)
+def _mnist(name, title, known):
+    def inside(folder):  # the files of both have the same names, so that each has a folder of its own
+        return folder / name if (folder / name).is_dir() else folder
 
-    return read
+    return Official(
+        lambda folder, split: mnist_files(inside(folder), split),
+        lambda folder, split, trust: mnist(inside(folder), split, title, known, trust),
+    )
 
 
-READERS: dict[str, Callable[[Path, str, str | None], Images]] = {
-    "cifar10": cifar10,
-    "cifar100": lambda folder, split, trust: cifar100(folder, split, trust=trust),
-    "mnist": _mnist("mnist", "MNIST"),
-    "fashion-mnist": _mnist("fashion-mnist", "Fashion-MNIST"),
-}
+OFFICIAL = {
+    "cifar10": Official(partial(cifar_files, 10), cifar10),
+    "cifar100": Official(
+        partial(cifar_files, 100), lambda folder, split, trust: cifar100(folder, split, trust=trust)
+    ),
+    "mnist": _mnist("mnist", "MNIST", {}),
+    "fashion-mnist": _mnist("fashion-mnist", "Fashion-MNIST", fashion.KNOWN),
+}  # fmt: skip
 
 
 def _imagenet(folder, **settings):
@@ -79,5 +99,5 @@ class Stream:
 STREAMS = {"imagenet": Stream(_imagenet, 1_281_167)}
 """Data that do not fit the memory, by name."""
 
-NAMES = (*READERS, *STREAMS, SHIPPED)
+NAMES = (*OFFICIAL, *STREAMS, SHIPPED)
 """All names."""

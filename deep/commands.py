@@ -3,17 +3,23 @@
 import ast
 import dataclasses
 import json
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
+from tyro.extras import literal_type_from_choices
 
 from deep.board import board
+from deep.data.get import SOURCES, get
 from deep.experiment import Experiment, run
+from deep.recipes import RECIPES, reproduce
+from deep.recipes.reproduce import markdown
 from linfa.cli import Chosen
 from linfa.rules import Fixed
 
@@ -110,5 +116,65 @@ def _check_feedback(experiment):
                          "out")  # fmt: skip
 
 
-COMMANDS = {"train": TrainCommand}
+@dataclass(frozen=True)
+class ReproduceCommand:
+    """``linfa reproduce``."""
+
+    name: Positional[literal_type_from_choices(RECIPES)]  # pyright: ignore[reportInvalidTypeForm]
+    """Which experiment."""
+    scale: float | None = None
+    """Share in (0, 1] of the published budget; by default one that takes minutes on two cores."""
+    data: Path | None = None
+    """Folder of the official files, as ``linfa data get`` leaves them."""
+    out: Path | None = None
+    """Folder of the runs; by default one in ``runs`` of the experiment's name."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the runs."""
+    arms: tuple[str, ...] | None = None
+    """Some of the arms; by default all."""
+    trust: str | None = None
+    """SHA-256 of images to accept although they are not all of the published ones."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    threads: int | None = None
+    """CPU threads."""
+
+    def run(self):
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        out = self.out or Path("runs") / self.name
+        recipe = RECIPES[self.name]
+        table = reproduce(recipe, out, self.data, self.scale, self.seeds, self.arms, self.device, self.trust)
+        print(f"{table['title']}, {table['scale']:.3g} of the budget\n{table['source']}\n\n{markdown(table)}\n")
+        print(f"figure and logs in {out}")
+        return 0
+
+
+@dataclass(frozen=True)
+class DataCommand:
+    """``linfa data get``."""
+
+    action: Positional[Literal["get"]]
+    """What to do."""
+    name: Positional[literal_type_from_choices(SOURCES)]
+    """Which data set."""
+    out: Path = Path("data")
+    """Folder for the files; all data sets can share one."""
+
+    def run(self):
+        try:
+            fetched = get(SOURCES[self.name], self.out)
+        except KeyboardInterrupt:
+            print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+            return 130
+        print(f"{self.name} is in {self.out}, as published" if fetched else f"{self.name} was in {self.out} already")
+        print(f"  {self.use()}")
+        return 0
+
+    def use(self) -> str:
+        """How to work with the files."""
+        return f"linfa train ldfa --rank 32 --data.name {self.name} --data.folder {shlex.quote(str(self.out))}"
+
+
+COMMANDS = {"train": TrainCommand, "reproduce": ReproduceCommand, "data": DataCommand}
 """By name; `linfa.cli.DEEP` holds their texts."""

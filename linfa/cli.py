@@ -1,4 +1,4 @@
-"""The command line: linfa demo | derive | discover | simulate | verify | atlas | train."""
+"""The command line: linfa demo | derive | discover | simulate | verify | atlas | train | reproduce | data."""
 
 import dataclasses
 import importlib.util
@@ -320,6 +320,9 @@ COMMANDS = {
 DEEP = {
     "train": "Train a promoted network on images. The folder of the run receives its settings, the certificate of the "
     "rule, logs, checkpoints and figures. The same command goes on with a run that was interrupted.",
+    "reproduce": "Run a published experiment over seeds, at a share of its budget, and print the table beside the "
+    "published numbers. Runs that are whole are read, others go on where they were.",
+    "data": "Fetch the official files of a data set and check them; a download that broke goes on where it was.",
 }
 """Commands that `deep.commands` holds, with their texts: torch is loaded for the one that is asked for."""
 

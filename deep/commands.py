@@ -16,7 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from tyro.extras import literal_type_from_choices
 
 from deep.board import board
-from deep.data.get import SOURCES, get
+from deep.data import get
 from deep.experiment import Experiment, run
 from deep.recipes import RECIPES, reproduce
 from deep.recipes.reproduce import markdown
@@ -156,14 +156,14 @@ class DataCommand:
 
     action: Positional[Literal["get"]]
     """What to do."""
-    name: Positional[literal_type_from_choices(SOURCES)]
+    name: Positional[literal_type_from_choices(get.SOURCES)]
     """Which data set."""
     out: Path = Path("data")
     """Folder for the files; all data sets can share one."""
 
     def run(self):
         try:
-            fetched = get(SOURCES[self.name], self.out)
+            fetched = get.get(get.SOURCES[self.name], self.out)
         except KeyboardInterrupt:
             print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
             return 130

@@ -1,9 +1,13 @@
 """Augmentation of whole batches (N, C, H, W), each image by its own draw from an explicit generator."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+
+from deep.data.images import normalise
 
 
 def flip(x, generator):
@@ -41,3 +45,69 @@ def rotate(x, generator, degrees: float = 10.0):
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     turn = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], -2).to(x)
     return F.grid_sample(x, F.affine_grid(turn, list(x.shape), align_corners=False), align_corners=False)
+
+
+def cutout(x, generator, size: int = 16):
+    """Set a square around a random pixel to zero, which for normalised images is the mean; it may reach over the edge.
+
+    DeVries & Taylor 2017 (arXiv 1708.04552), read: 16 pixels for CIFAR-10 and 8 for CIFAR-100.
+
+    Args:
+        x: (N, C, H, W).
+        generator: of the places.
+        size: side of the square in pixels.
+    """
+    N, _, H, W = x.shape
+    top, left = (
+        torch.randint(0, n, (N, 1), generator=generator, device=x.device) - size // 2 for n in (H, W)
+    )  # fmt: skip
+    rows, columns = torch.arange(H, device=x.device), torch.arange(W, device=x.device)
+    inside_rows = (top <= rows) & (rows < top + size)  # (N, H)
+    inside_columns = (left <= columns) & (columns < left + size)  # (N, W)
+    return x.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[:, None], 0)
+
+
+def grayscale(x, generator, probability: float = 0.2):
+    """Replace each image by its luma, in all channels, with some probability.
+
+    Args:
+        x: (N, C, H, W), pixels; normalised images go through `OnPixels`.
+        generator: of the choice.
+        probability: of an image.
+    """
+    chosen = torch.rand(len(x), generator=generator, device=x.device) < probability
+    grey = luma(x) if x.is_floating_point() else luma(x).add(0.5).floor()
+    return torch.where(chosen[:, None, None, None], grey.to(x.dtype), x)
+
+
+def luma(x):
+    """float32 brightness (N, 1, H, W) of images of one or three channels, by the weights of ITU-R 601.
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    if x.shape[1] == 1:
+        return x.float()
+    if x.shape[1] != 3:
+        raise ValueError(f"images of {x.shape[1]} channels have no luma: it takes 1 or 3")
+    weights = torch.tensor([19595.0, 38470.0, 7471.0], device=x.device) / 65536  # sums of bytes are exact
+    return (x.float() * weights[:, None, None]).sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class OnPixels:
+    """An augmentation of bytes, for normalised images: they become the pixels they were and are normalised again.
+
+    Args:
+        augment: (uint8 images, generator) -> uint8 images.
+        mean, std: of each channel, in units of [0, 1].
+    """
+
+    augment: Callable
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, x, generator):
+        mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
+        pixels = ((x * std + mean) * 255).round().clamp(0, 255).byte()
+        return normalise(self.augment(pixels, generator), self.mean, self.std)

@@ -89,6 +89,11 @@ class Images:
 
     def normalised(self, index=slice(None)) -> Tensor:
         """float32 images (n, C, H, W), (x / 255 - mean) / std by channel."""
-        x = self.x[index].float() / 255
-        mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
-        return (x - mean) / std
+        return normalise(self.x[index], self.mean, self.std)
+
+
+def normalise(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """float32 images (n, C, H, W) from pixels in 0..255, (x / 255 - mean) / std by channel."""
+    x = x.float() / 255
+    centre, scale = (x.new_tensor(v)[:, None, None] for v in (mean, std))
+    return (x - centre) / scale

@@ -336,9 +336,9 @@ def test_command(server, tmp_path, capsys, monkeypatch):
     assert said == f"cifar10 is in {place}, as published"
     name, *args = shlex.split(use)
     assert name == "linfa"
-    train = cli.tyro.cli(cli.Command, args=args)  # the command is there, and takes what it is given
-    assert isinstance(train, cli.TrainCommand)
-    assert train.data == place
+    train = cli.parse(args)  # the command is there, and takes what it is given
+    assert train.settings.data.folder == place
+    assert train.settings.data.name == "cifar10"
     again = call(capsys, "data", "get", "cifar10", "--out", str(place))
     assert again == (0, f"cifar10 was in {place} already\n  {use.strip()}\n", "")
 

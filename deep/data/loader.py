@@ -57,7 +57,8 @@ class Shuffled:
         rank, world: which of how many processes this is.
 
     Raises:
-        ValueError: for a batch that the images do not fill, or that the processes cannot share equally.
+        ValueError: for a batch that the images do not fill, or that the processes cannot share equally, and for a rank
+            that none of them has.
 
     >>> four = Images(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4), 4, (0.5,), (0.25,), "zeros")
     >>> epoch = list(Shuffled(four, batch_size=2).batches(epoch=0))
@@ -78,6 +79,8 @@ class Shuffled:
             raise ValueError(f"{len(self.images)} training images make no batch of {self.batch_size}")
         if self.batch_size % self.world:
             raise ValueError(f"{self.world} processes cannot share batches of {self.batch_size} equally")
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"ranks of {self.world} processes are 0 .. {self.world - 1}; got {self.rank}")
 
     source = property(lambda self: self.images.source)
     classes = property(lambda self: self.images.classes)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deep.data import fashion
 from deep.data.cifar import cifar10, cifar100, cifar_files
+from deep.data.fashion import KNOWN as FASHION
+from deep.data.fashion import fashion_mnist_subset
 from deep.data.idx import mnist, mnist_files
 from deep.data.images import Images
 from deep.data.mapped import mapped
@@ -43,7 +44,7 @@ def load(name: str, folder: str | Path | None = None, split: str = "train", trus
     if name == SHIPPED:
         if folder is not None:
             raise ValueError(f"{name} is in the package and not in {folder}: say which data set is there")
-        return fashion.fashion_mnist_subset(split)
+        return fashion_mnist_subset(split)
     if name not in NAMES:
         raise ValueError(f"unknown data {name!r}: choose one of {', '.join(NAMES)}")
     if name in STREAMS:
@@ -73,7 +74,7 @@ OFFICIAL = {
         partial(cifar_files, 100), lambda folder, split, trust: cifar100(folder, split, trust=trust)
     ),
     "mnist": _mnist("mnist", "MNIST", {}),
-    "fashion-mnist": _mnist("fashion-mnist", "Fashion-MNIST", fashion.KNOWN),
+    "fashion-mnist": _mnist("fashion-mnist", "Fashion-MNIST", FASHION),
 }  # fmt: skip
 
 

@@ -336,9 +336,10 @@ def test_command(server, tmp_path, capsys, monkeypatch):
     assert said == f"cifar10 is in {place}, as published"
     name, *args = shlex.split(use)
     assert name == "linfa"
-    train = cli.parse(args)  # the command is there, and takes what it is given
-    assert train.settings.data.folder == place
-    assert train.settings.data.name == "cifar10"
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(capsys, *args)  # the command is there, and looks where the files are
+    assert code == 2
+    assert f"{place} holds no CIFAR-10 train set" in err
     again = call(capsys, "data", "get", "cifar10", "--out", str(place))
     assert again == (0, f"cifar10 was in {place} already\n  {use.strip()}\n", "")
 

@@ -190,7 +190,9 @@ def _extract(archive, folder, wanted):
                     path = folder / member.name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     part = path.with_name(f"{path.name}.part")
-                    with tar.extractfile(member) as packed, open(part, "wb") as file:
+                    packed = tar.extractfile(member)
+                    assert packed is not None  # it is a file
+                    with packed, open(part, "wb") as file:
                         shutil.copyfileobj(packed, file)
                     md5, found = wanted.pop(member.name), _md5(part)
                     if found != md5:

@@ -189,7 +189,9 @@ def test_a_mirror_that_is_silent_is_left(server, plain, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("answer", ["everything", "another range", "nothing from there on"])
-def test_a_server_that_cannot_go_on_starts_again(server, plain, tmp_path, answer):
+def test_a_server_that_cannot_go_on_starts_again(server, plain, tmp_path, answer, monkeypatch):
+    checked, check = [], get._md5
+    monkeypatch.setattr(get, "_md5", lambda path: checked.append(check(path)) or checked[-1])
     part = tmp_path / "set" / "file.gz.part"
     part.parent.mkdir()
     part.write_bytes(CONTENT[:3000])
@@ -202,6 +204,7 @@ def test_a_server_that_cannot_go_on_starts_again(server, plain, tmp_path, answer
     get.get((plain,), tmp_path)
     assert (tmp_path / plain.name).read_bytes() == CONTENT
     assert len(server.requests) == 1 + (answer != "everything")
+    assert len(checked) == 2  # what was there, and what came: nothing is put together that does not fit
 
 
 def test_a_server_without_ranges_that_breaks_is_given_up(server, plain, tmp_path):

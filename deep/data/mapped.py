@@ -19,6 +19,9 @@ from deep.data.images import Images
 
 ABOUT = ("classes", "mean", "std", "source")
 
+VERSION = 1
+"""Of what the readers give: copies of another one are made again."""
+
 
 def mapped(path: Path, made_from: list[Path], read: Callable[[], Images]) -> Images:
     """What ``read`` gives, from a mapped copy of it, which is made if it is not there.
@@ -32,7 +35,7 @@ def mapped(path: Path, made_from: list[Path], read: Callable[[], Images]) -> Ima
         made_from: the files that ``read`` reads.
         read: reads them.
     """
-    stamp = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in made_from]
+    stamp = [VERSION, *([p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in made_from)]
     images = _open(path, stamp)
     if images is None:
         images = read()

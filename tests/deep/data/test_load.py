@@ -95,6 +95,15 @@ def cut(content):
     return content[: len(content) // 2]
 
 
+def test_a_copy_by_another_version_is_made_again(folder, monkeypatch):
+    path, x, y = folder
+    with monkeypatch.context() as patch:
+        patch.setitem(cifar.MEAN, 10, (0.1, 0.2, 0.3))
+        assert load("cifar10", path, "test").mean == (0.1, 0.2, 0.3)
+    monkeypatch.setattr(mapped, "VERSION", mapped.VERSION + 1)
+    same(load("cifar10", path, "test"), x, y)
+
+
 def rewritten(content, change):
     """The arrays of a copy, changed."""
     stream, out = io.BytesIO(content), io.BytesIO()

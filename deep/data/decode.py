@@ -17,6 +17,10 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 """What an image may be, whatever it is called: some of ImageNet's .JPEG are PNG.  No format that runs programs."""
 
 
+LARGEST = 1 << 26
+"""Pixels of a resized image: a damaged header must not take the memory of all workers."""
+
+
 def pillow() -> None:
     """Check that pillow is there.
 
@@ -88,8 +92,6 @@ def random_box(W: int, H: int, generator: np.random.Generator) -> tuple[int, int
 def center_crop(content: bytes, size: int) -> np.ndarray:
     """The centre of an image whose shorter side is resized to 256/224 of ``size``.
 
-    Only the pixels that stay are computed.
-
     Args, Returns, Raises:
         as `random_resized_crop`.
 
@@ -104,9 +106,11 @@ def center_crop(content: bytes, size: int) -> np.ndarray:
         W, H = image.size
         short = round(size * 256 / 224)
         w, h = (short, int(short * H / W)) if W <= H else (int(short * W / H), short)
+        if w * h > LARGEST:
+            raise ValueError(f"{W} x {H} pixels are too thin to be resized to {w} x {h}")
         left, top = round((w - size) / 2), round((h - size) / 2)
-        box = left * W / w, top * H / h, min((left + size) * W / w, W), min((top + size) * H / h, H)
-        return np.asarray(_rgb(image).resize((size, size), Image.Resampling.BILINEAR, box))
+        resized = _rgb(image).resize((w, h), Image.Resampling.BILINEAR)
+        return np.asarray(resized.crop((left, top, left + size, top + size)))
 
     return _decode(content, crop)
 

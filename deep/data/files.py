@@ -17,13 +17,12 @@ log = logging.getLogger(__name__)
 
 
 class View(Protocol):
-    """How an epoch goes through a listing.
+    """How an epoch goes through a listing."""
 
-    Attributes:
-        size: of an image in pixels.
-    """
-
-    size: int
+    @property
+    def size(self) -> int:
+        """Of an image in pixels."""
+        ...
 
     def steps(self, images: int, batch_size: int) -> int:
         """Batches of an epoch."""
@@ -95,8 +94,8 @@ class ImageFiles:
     workers nor on that of processes, whose parts together are the same batches.  No image comes twice in an epoch, but
     for one that takes the place of a broken one.
 
-    A broken image is named in the log and in ``skipped``, and the next one in the order of the epoch takes its place, so
-    that batches stay whole and the same in number on every rank.  Each process knows those that it met.
+    A broken image is named in the log and in ``skipped``, and the next one in the order of the epoch takes its place:
+    batches stay whole, and the same in number on every rank.  Each process knows those that it met.
 
     Args:
         name: of the data and the split.
@@ -151,9 +150,8 @@ class ImageFiles:
     @property
     def source(self) -> str:
         """Where the images come from; the fingerprint is that of their names, places and labels."""
-        return (
-            f"{self.name}, {len(self.listing):,} images of {self.classes} classes, listing {self.listing.fingerprint}"
-        )
+        count = f"{len(self.listing):,} images of {self.classes} classes"
+        return f"{self.name}, {count}, listing {self.listing.fingerprint}"
 
     @property
     def classes(self) -> int:

@@ -50,7 +50,7 @@ def class_folders(root: str | Path) -> Listing:
     return Listing(
         root,
         path=np.array([os.fsencode(path) for images, _, _ in found for path in images]),
-        file=np.arange(N, dtype=np.int32),
+        holder=np.arange(N, dtype=np.int32),
         name=np.zeros(N, "S1"),
         offset=np.zeros(N, np.int64),
         size=np.full(N, -1, np.int64),

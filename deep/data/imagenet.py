@@ -21,7 +21,7 @@ FOLDER = {"train": "train", "test": "val"}
 
 
 @dataclass(frozen=True)
-class Training:
+class RandomCrops:
     """Shuffled random crops, half of them mirrored; an incomplete last batch is dropped.
 
     Args:
@@ -39,15 +39,15 @@ class Training:
     def order(self, listing: Listing, generator: np.random.Generator) -> np.ndarray:
         if not self.window:
             return generator.permutation(len(listing))
-        turn = generator.permutation(len(listing.path)) // self.window  # (F,) when the file is read
-        return np.lexsort((generator.random(len(listing)), turn[listing.file]))
+        turn = generator.permutation(len(listing.path)) // self.window  # (F,) when a shard is read
+        return np.lexsort((generator.random(len(listing)), turn[listing.holder]))
 
     def pixels(self, content: bytes, generator: np.random.Generator) -> np.ndarray:
         return decode.random_resized_crop(content, self.size, generator)
 
 
 @dataclass(frozen=True)
-class Testing:
+class CentralCrops:
     """Central crops, in the order of the listing; the last batch may be smaller.
 
     Args:
@@ -95,7 +95,7 @@ def imagenet(
         workers: processes that decode; by default 4, or as many as there are cores.  The batches do not depend on it.
         size: of the images in pixels.
         classes: how many there are, for shards; by default as many as there are labels.
-        window: shards shuffled together, see `Training`.
+        window: shards shuffled together, see `RandomCrops`.
         cache: a folder for the list of the images; it takes minutes to make on a network disk, and is made anew if
             files have been added or removed.
         max_broken: the largest share of images that may be broken.
@@ -111,31 +111,24 @@ def imagenet(
     if split not in FOLDER:
         raise ValueError(f"split is 'train' or 'test' (the images of val/); got {split!r}")
     place, paths = _find(str(root), split)
-    if paths:
-        make = partial(tar_shards, place, paths, classes)
-        asked = [os.fsencode(path) for path in paths]
-
-        def suits(listing):
-            return list(listing.path) == asked and classes in (None, len(listing.classes))
-
-    else:
+    if not paths:
         _same_classes(Path(root))
-        make = partial(class_folders, place)
+    make = partial(tar_shards, place, paths, classes) if paths else partial(class_folders, place)
 
-        def suits(listing):
-            return True
+    def suits(old):
+        return not paths or (list(map(os.fsdecode, old.path)) == paths and classes in (None, len(old.classes)))
 
     listing = kept(Path(cache) / f"{split}.npz", str(place), make, suits) if cache else make()
     if workers is None:
         workers = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    view = Training(size, window if paths else 0) if split == "train" else Testing(size)
+    view = RandomCrops(size, window if paths else 0) if split == "train" else CentralCrops(size)
     name = f"ImageNet {split} in {f'{len(paths)} shards' if paths else 'class folders'}"
     return ImageFiles(name, listing, view, MEAN, STD, batch_size, seed, rank, world, device, workers, max_broken)
 
 
 def _find(root, split) -> tuple[Path, list[str]]:
     """The folder of a split and the shards in it, none where there are class folders."""
-    if "{" in root:
+    if "{" in root or root.endswith(".tar"):
         folder, _, pattern = root.rpartition("/")
         return Path(folder or ".").resolve(), expand(pattern)
     place = Path(root).resolve() / FOLDER[split]

@@ -36,7 +36,7 @@ class Listing:
     Args:
         root: the folder that all paths start from.
         path: (F,) of each file, in bytes.
-        file: (N,) the file of each image.
+        holder: (N,) which of the files holds each image.
         name: (N,) of the image in its file, in bytes; empty where the file is the image.
         offset, size: (N,) where its bytes lie in the file; size -1 where the file is the image.
         label: (N,) its class.
@@ -48,7 +48,7 @@ class Listing:
 
     root: str
     path: np.ndarray
-    file: np.ndarray
+    holder: np.ndarray
     name: np.ndarray
     offset: np.ndarray
     size: np.ndarray
@@ -63,9 +63,8 @@ class Listing:
 
     def describe(self, index: int) -> str:
         """The path of an image, and its name in there."""
-        return os.path.join(self.root, os.fsdecode(self.path[self.file[index]]), os.fsdecode(self.name[index])).rstrip(
-            "/"
-        )
+        name = os.fsdecode(self.name[index])
+        return f"{self._path(index)}/{name}" if name else self._path(index)
 
     def read(self, index: int) -> bytes:
         """The bytes of an image.
@@ -73,20 +72,23 @@ class Listing:
         Raises:
             OSError: if they are not all there.
         """
-        with open(os.path.join(self.root, os.fsdecode(self.path[self.file[index]])), "rb") as file:
+        with open(self._path(index), "rb") as file:
             file.seek(self.offset[index])
             content = file.read(self.size[index])
-        if not content:
-            raise OSError("it is empty")
         if len(content) < self.size[index]:
             raise OSError(f"its file ends after {len(content)} of its {self.size[index]} bytes")
+        if not content:
+            raise OSError("it is empty")
         return content
+
+    def _path(self, index):
+        return os.path.join(self.root, os.fsdecode(self.path[self.holder[index]]))
 
     @property
     def fingerprint(self) -> str:
         """Of the images, their order and their labels; not of where they lie."""
         digest = hashlib.sha256()
-        for part in (self.path, self.file, self.name, self.offset, self.size, self.label, self.classes):
+        for part in (self.path, self.holder, self.name, self.offset, self.size, self.label, self.classes):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:16]
 
@@ -97,7 +99,7 @@ def times(root: str, paths: list[str]) -> np.ndarray:
 
 
 def each(function: Callable, items: list, unit: str) -> list:
-    """``function`` of every item, 16 at a time because a network disk answers slowly; a bar where there is a terminal."""
+    """``function`` of every item, 16 at a time because a network disk answers slowly."""
     from tqdm import tqdm
 
     with ThreadPoolExecutor(16) as pool:
@@ -141,7 +143,7 @@ def _fresh(listing):
 
 def _read(path):
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             parts = {f.name: arrays[f.name] for f in fields(Listing)}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise CorruptData(

@@ -1,4 +1,4 @@
-"""Images and labels in tar files, as webdataset writes them: ``KEY.jpg`` and ``KEY.cls``, which holds the label's digits.
+"""Images and labels in tar files, as webdataset writes them: ``KEY.jpg``, and ``KEY.cls`` with the digits of its label.
 
 The headers are read once.  From then on every image is read by its place in its shard, so that an epoch goes on in its
 middle without reading, let alone decoding, what was before.
@@ -78,7 +78,7 @@ def tar_shards(root: str | Path, paths: list[str], classes: int | None = None) -
     return Listing(
         root,
         path=np.array([os.fsencode(path) for path in paths]),
-        file=np.repeat(np.arange(len(paths), dtype=np.int32), [len(rows) for rows, _ in found]),
+        holder=np.repeat(np.arange(len(paths), dtype=np.int32), [len(rows) for rows, _ in found]),
         name=np.array([os.fsencode(part) for part in name]),
         offset=np.array(offset, np.int64),
         size=np.array(size, np.int64),

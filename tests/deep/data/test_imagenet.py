@@ -255,7 +255,8 @@ def test_the_next_good_image_takes_the_place_with_the_draws_of_the_place(origina
             place += 1
         taken.append(order[place % TRAIN])
     train = loader(tree, batch_size=30, max_broken=0.2)
-    x, _ = next(train.batches(0))
+    x, y = next(train.batches(0))
+    assert y.tolist() == [index // 10 for index in taken]
     intact = loader(original, batch_size=30)
     draws = Epoch(intact.listing, intact.view, np.array(taken), 30, 0, 1, 0, (1, 0, 0))
     plain = (draws[0][0].permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
@@ -279,6 +280,14 @@ def test_too_many_broken_images_are_one_error_that_names_them(tree, workers):
     ):
         list(train.batches(0))
     assert list(loader(tree, batch_size=5, max_broken=4 / 30).batches(0))
+
+
+def test_the_share_is_of_all_that_was_found(tree):
+    for number in range(3):
+        (tree / "train" / "n0" / f"{number}.txt").write_text("notes")
+    assert len(loader(tree, max_broken=3 / 33).skipped) == 3
+    with pytest.raises(CorruptData, match=r"3 files of ImageNet train .*0.txt: not called an image"):
+        loader(tree, max_broken=0.09)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -165,7 +165,9 @@ def test_labels_with_gaps_need_the_number_of_classes(tmp_path):
     write_shard(tmp_path / "0.tar", chain(pair(0, 0), pair(1, 1), pair(2, 3)))
     with pytest.raises(CorruptData, match=r"labels .* go up to 3, but none is 2: say how many classes there are"):
         tar_shards(tmp_path, ["0.tar"])
-    assert len(tar_shards(tmp_path, ["0.tar"], classes=10).classes) == 10
+    ten, eleven = (tar_shards(tmp_path, ["0.tar"], classes=classes) for classes in (10, 11))
+    assert len(ten.classes) == 10
+    assert ten.fingerprint != eleven.fingerprint
 
 
 def test_a_shard_cut_off_anywhere_gives_what_is_before(tmp_path):
@@ -276,6 +278,27 @@ def test_another_file_is_not_overwritten(folder, listed, content):
     with pytest.raises(CorruptData, match=r"train.npz is not a list of images .*: delete it, or name another file"):
         kept(path, folder)
     assert path.read_bytes() == content
+
+
+class Hostile:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_no_pickle_is_read(folder, listed, tmp_path):
+    path, _ = listed
+    kept(path, folder)
+    with np.load(path) as arrays:
+        parts = dict(arrays)
+    np.savez(path, **parts | {"label": np.array([Hostile(tmp_path / "owned")], object)})
+    with pytest.raises(CorruptData, match="allow_pickle=False"):
+        kept(path, folder)
+    assert not (tmp_path / "owned").exists()
 
 
 def test_a_kept_list_is_of_the_shards_and_classes_that_were_asked_for(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deep.data.images import CorruptData
 from deep.data.listing import Listing, Skipped
+from deep.data.loader import stream
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Epoch(Dataset):
                 index = self.order[(place + turn) % len(self.order)]
                 try:
                     content = self.listing.read(index)
-                    x[row] = self.view.pixels(content, np.random.default_rng((*self.draws, place)))
+                    x[row] = self.view.pixels(content, np.random.default_rng(stream(*self.draws, place)))
                 except (OSError, CorruptData) as error:
                     reason = getattr(error, "strerror", None) or str(error)
                     skipped.append(Skipped(self.listing.describe(index), reason))
@@ -88,7 +89,7 @@ class Epoch(Dataset):
 
 @dataclass(eq=False)
 class ImageFiles:
-    """Batches of images that are decoded when they are needed, in worker processes.
+    """A `Loader` of images that are decoded when they are needed, in worker processes.
 
     The order and the augmentation depend on (seed, epoch) and on the place in the epoch alone: neither on the number of
     workers nor on that of processes, whose parts together are the same batches.  No image comes twice in an epoch, but
@@ -190,7 +191,7 @@ class ImageFiles:
 
     def _batches(self, epoch, start):
         device = torch.device(self.device)
-        order = self.view.order(self.listing, np.random.default_rng((0, self.seed, epoch)))
+        order = self.view.order(self.listing, np.random.default_rng(stream(0, self.seed, epoch)))
         draws = 1, self.seed, epoch  # not those of the order
         batches = DataLoader(
             Epoch(self.listing, self.view, order, self.batch_size, self.rank, self.world, self._spared, draws),

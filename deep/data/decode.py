@@ -67,8 +67,8 @@ def random_resized_crop(content: bytes, size: int, generator: np.random.Generato
         left, top = math.floor(box[0]), math.floor(box[1])
         part = image.crop((left, top, min(math.ceil(box[2]), image.width), min(math.ceil(box[3]), image.height)))
         inside = box[0] - left, box[1] - top, min(box[2] - left, part.width), min(box[3] - top, part.height)
-        square = np.asarray(_rgb(part).resize((size, size), Image.Resampling.BILINEAR, inside))
-        return square[:, ::-1] if mirrored else square
+        square = _rgb(part).resize((size, size), Image.Resampling.BILINEAR, inside)
+        return np.asarray(square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else square)
 
     return _decode(content, crop)
 

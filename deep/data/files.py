@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from deep.data.images import CorruptData
+from deep.data.images import CorruptData, normalise
 from deep.data.listing import Listing, Skipped
 from deep.data.loader import stream
 
@@ -201,11 +201,10 @@ class ImageFiles:
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # lest it draw from the one of the training run
         )
-        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, self.std))
         for x, y, skipped in batches:
             self._note(skipped, logging.WARNING)
-            x = x.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
-            yield (x.float() / 255 - mean) / std, y.to(device, non_blocking=True)
+            x, y = (part.to(device, non_blocking=True) for part in (x, y))
+            yield normalise(x.permute(0, 3, 1, 2).contiguous(), self.mean, self.std), y
 
     @property
     def _spared(self):

@@ -4,8 +4,9 @@
 
 The files are JPEGs of 500 x 375 pixels and quality 92, of about 110 KB as ImageNet's are: noise in colour with the
 amplitudes of photographs, which fall as 1 / frequency, over patches with edges.  Plain pillow opens a file, converts it
-to RGB, crops and resizes it to 224 x 224 and makes an array of it, in one process and nothing else; the loader also
-finds, draws, stacks, moves and normalises.  An arm goes through all files once in every round, the start of its workers
+to RGB, crops and resizes it to 224 x 224 and makes an array of it, in one process and nothing else.  Batches of bytes,
+which is all that a worker makes, are also drawn, mirrored and stacked; the loader then makes numbers of them, on this
+processor where there is no other device.  An arm goes through all files once in every round, the start of its workers
 included, and arms take turns.  Beside the time on the clock stands that of the processors, workers included, which a
 busy machine disturbs less.
 """
@@ -27,6 +28,7 @@ from rounds import interleaved, ratios
 
 from deep.data import imagenet
 from deep.data.decode import random_box
+from deep.data.files import Epoch
 
 W, H = 500, 375
 
@@ -102,6 +104,10 @@ def main():
         paths, size = write(root, args.images)
         arms = {"pillow, training": lambda: plain_training(paths), "pillow, testing": lambda: plain_testing(paths)}
         epoch = iter(range(10**9))
+        training = imagenet(root, "train", args.batch, workers=0)
+        order = np.arange(args.images)
+        part = Epoch(training.listing, training.view, order, args.batch, 0, 1, 0, (0, 0))
+        arms["bytes of a batch, training"] = lambda: [part[step] for step in range(len(part))]
         for workers in args.workers:
             for kind, place, split in (("training", root, "train"), ("testing", root, "test"),
                                        ("training from shards", root / "shards", "train")):  # fmt: skip

@@ -99,6 +99,6 @@ def normalise(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Ten
         x: (n, C, H, W) pixels in 0..255, left as it is.
         mean, std: of each channel, in units of [0, 1].
     """
-    own = x.float() / 255  # a new tensor whatever x is: in its place three passes cost a third of those with copies
+    own = x.to(torch.float32, copy=True)  # in its place three operations cost a third of what they cost with copies
     centre, scale = (own.new_tensor(v)[:, None, None] for v in (mean, std))
-    return own.sub_(centre).div_(scale)
+    return own.div_(255).sub_(centre).div_(scale)

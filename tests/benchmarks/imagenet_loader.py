@@ -1,6 +1,6 @@
 """Images per second of the ImageNet loader, beside plain pillow decoding of the same files in the same run.
 
-    python tests/benchmarks/imagenet_loader.py [--images 512] [--rounds 5] [--batch 64] [--workers 0 2] [--json FILE]
+    python tests/benchmarks/imagenet_loader.py [--images 1024] [--rounds 5] [--batch 64] [--workers 0 2] [--json FILE]
 
 The files are JPEGs of 500 x 375 pixels and quality 92, of about 110 KB as ImageNet's are: noise in colour with the
 amplitudes of photographs, which fall as 1 / frequency, over patches with edges.  Plain pillow opens a file, converts it
@@ -92,7 +92,7 @@ def processor_time():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])

@@ -48,7 +48,8 @@ class Promoted:
     def check_scale(self):
         """Raise RuntimeError where a gradient scaler is at work, and what it divides did not come from the loss."""
         device, rule = next(self.parameters()).device.type, self.rule
-        others = rule.decay or len(rule.parameterisation.penalties) or {"C", "J"} & {*rule.plasticity.reads}
+        others = rule.decay or rule.parameterisation.penalties or rule.feedback.clamp is not None
+        others = others or {"C", "J"} & {*rule.plasticity.reads}
         if not others or self.unscaled is not None or not torch.is_autocast_enabled(device):
             return
         if torch.get_autocast_dtype(device) == torch.float16:

@@ -1,8 +1,8 @@
 """The scale of the loss: what does not come from the loss has to grow with it.
 
 A gradient scaler multiplies the loss by S and divides the gradients by S, and to accumulate over k batches the loss is
-divided by k.  Gradients of the loss follow; a decay, a penalty and a plasticity that normalises the error or reads the
-forward map do not.
+divided by k.  Gradients of the loss follow; a decay, a penalty, a clamp on delivered errors and a plasticity that
+normalises the error or reads the forward map do not.
 """
 
 from dataclasses import dataclass, replace
@@ -47,19 +47,21 @@ def scaled(rule: Rule, scale: float) -> Rule:
     """The rule with all its gradients multiplied by a positive number, if the loss is multiplied by it."""
     if scale == 1:
         return rule
-    part, plasticity = rule.parameterisation, rule.plasticity
+    part, feedback, plasticity = rule.parameterisation, rule.feedback, rule.plasticity
     if part.penalties:
         part = replace(part, penalties=tuple(replace(p, weight=scale * p.weight) for p in part.penalties))
+    if feedback.clamp is not None:
+        feedback = replace(feedback, clamp=scale * feedback.clamp)
     if not isinstance(plasticity, Fixed):
         plasticity = Scaled(plasticity, scale)
-    return replace(rule, decay=scale * rule.decay, plasticity=plasticity, parameterisation=part)
+    return replace(rule, decay=scale * rule.decay, feedback=feedback, plasticity=plasticity, parameterisation=part)
 
 
 def set_loss_scale(model: nn.Module, scale: float) -> nn.Module:
     """Tell a promoted model by which factor its loss is multiplied, until it is told otherwise; returns the model.
 
-    Only rules with a decay, with penalties or with feedback that reads more than G = E[error activity^T] differ.  Under
-    float16 autocast, which needs a gradient scaler, these refuse to run until they have been told.
+    Only rules with a decay, penalties or a clamp, or with feedback that reads more than G = E[error activity^T],
+    differ.  Under float16 autocast, which needs a gradient scaler, these refuse to run until they have been told.
 
         deep.set_loss_scale(model, scaler.get_scale())        # before each step
         scaler.scale(criterion(model(x), y)).backward()

@@ -23,8 +23,8 @@ def deliver(rule, stored, weight, error):
 
 
 def clamped(rule, error):
-    """A delivered error within the bound of the rule; None stays None."""
-    bound = rule.feedback.bound
+    """A delivered error within the clamp of the rule; None stays None."""
+    bound = rule.feedback.clamp
     return error if error is None or bound is None else error.clip(-bound, bound)
 
 

@@ -168,7 +168,7 @@ def check_rule(rule: Rule) -> None:
         raise Unsupported(f"promotion covers full and factored weights so far, not {rule.parameterisation!r}")
     if type(rule.route) not in (Layerwise, Direct, Local):
         raise Unsupported(f"promotion covers layerwise, direct and local routes so far, not {rule.route!r}")
-    if isinstance(rule.route, Local) and rule.feedback.bound is not None:
+    if isinstance(rule.route, Local) and rule.feedback.clamp is not None:
         raise Unsupported(f"a local head descends its loss, and {rule.feedback!r} clamps its gradient: use clamp=None")
     if isinstance(rule.route, Local) and not rule.feedback.starts_at_random:
         raise Unsupported(f"{rule.feedback} starts from a forward weight, and a local head has none")

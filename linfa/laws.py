@@ -163,7 +163,7 @@ def _claimed(kind):
 
 
 def _unclamped(rule):
-    return rule.feedback.bound is None
+    return rule.feedback.clamp is None
 
 
 def _rounding(rule, tolerance):

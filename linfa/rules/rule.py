@@ -62,7 +62,7 @@ class Rule:
                 "are the ends of nothing"
             )
         learns = not isinstance(self.plasticity, Fixed)
-        if self.route.lam and self.feedback.bound is not None:
+        if self.route.lam and self.feedback.clamp is not None:
             raise CompositionError(
                 f"{self.route} differentiates what {self.feedback} delivers, which is clamped: use clamp=None or lam=0"
             )
@@ -145,7 +145,7 @@ class Rule:
         plain = type(self.activity) is Plain
         parts = self.feedback, self.plasticity, self.geometry, self.activity, self.parameterisation
         claims: list[Claim] = [Order()] if all(part.continuous for part in parts) else []
-        if self.feedback.bound is None:
+        if self.feedback.clamp is None:
             if self.route.error_driven:
                 claims.append(Homogeneous())
             if plain and type(self.geometry) is Euclidean:
@@ -161,7 +161,7 @@ class Rule:
     @property
     def symbolic(self) -> bool:
         """Whether every part has a symbolic form, so that `linfa.derive` writes the equations of the rule."""
-        plain = self.feedback.bound is None and type(self.activity) is Plain
+        plain = self.feedback.clamp is None and type(self.activity) is Plain
         return plain and self.geometry.symbolic and self.parameterisation.symbolic
 
     @property

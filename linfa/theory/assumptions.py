@@ -29,8 +29,8 @@ def plain(rule) -> None:
         raise AssumptionError(f"activities are normalised: {rule.activity}")
     if not rule.route.backward:
         raise AssumptionError(f"teaching signals are not errors carried down: {rule.route}")
-    if rule.feedback.bound is not None:
-        raise AssumptionError(f"not linear: delivered errors are clamped at {rule.feedback.bound}")
+    if rule.feedback.clamp is not None:
+        raise AssumptionError(f"not linear: delivered errors are clamped at {rule.feedback.clamp}")
     if rule.feedback.redrawn:
         raise AssumptionError(f"feedback is drawn anew at every step: {rule.feedback}")
 

@@ -87,6 +87,7 @@ class Surrogate(nn.Module):
             self.bias = nn.Parameter(layer.bias.detach().clone())
         self.other = kernel(layer, feedback_matrix(layer))
         self.conv = None if isinstance(layer, nn.Linear) else plain_convolution(layer)
+        self.clamp = layer.rule.feedback.clamp
 
     def map(self, x, weight, bias):
         if self.conv is None:
@@ -94,7 +95,11 @@ class Surrogate(nn.Module):
         return torch.func.functional_call(self.conv, {"weight": weight, "bias": bias}, (x,))
 
     def forward(self, x):
-        carried = self.map(x, self.other.to(x), None)
+        live = x
+        if self.clamp is not None and x.requires_grad:
+            live = x.view_as(x)
+            live.register_hook(lambda error: error.clip(-self.clamp, self.clamp))
+        carried = self.map(live, self.other.to(x), None)
         return self.map(x.detach(), self.weight, self.bias) + (carried - carried.detach())
 
 

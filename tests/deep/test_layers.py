@@ -59,7 +59,7 @@ def test_every_gradient_from_columns(name, kind, setting):
     W = next(iter(maps.matrices(layer).values()))
     W = W if W.dim() == 3 else W[None]
     (dx,) = torch.autograd.grad((seen * torch.einsum("ghe,gen->ghn", B, e)).sum(), probe)  # patches add up
-    bound = rule.feedback.bound
+    bound = rule.feedback.clamp
     if bound is not None:
         assert dx.abs().max() > bound
         dx = dx.clip(-bound, bound)

@@ -245,7 +245,8 @@ def test_errors_that_do_not_vary_show_oja_no_direction(layer, mode):
 
 
 def needs_scale(rule):
-    return bool(rule.decay or rule.parameterisation.penalties or {"C", "J"} & {*rule.plasticity.reads})
+    others = rule.decay or rule.parameterisation.penalties or rule.feedback.clamp
+    return bool(others or {"C", "J"} & {*rule.plasticity.reads})
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -27,6 +27,8 @@ class Feedback(abc.ABC):
     """Whether the factors depend continuously on the state, so that descent converges to the flow at first order."""
     redrawn: ClassVar[bool] = False
     """Whether the stored matrices are drawn anew at every step."""
+    clamp = None
+    """Largest entry of a delivered error, in the units of the error, or None for no limit."""
 
     @abc.abstractmethod
     def shapes(self, n_h, n_e) -> tuple[tuple, ...]:
@@ -49,13 +51,8 @@ class Feedback(abc.ABC):
     def check(self, sizes: list[tuple[int, int]]) -> None:  # noqa: B027  most feedback fits everywhere
         """Raise ValueError if the feedback cannot run on edges of these sizes (n_h, n_e)."""
 
-    @property
-    def bound(self) -> float | None:
-        """Largest entry of a delivered error, or None for no limit."""
-        return None
-
     def carry(self, stored, weight, error):
         """The delivered error B @ error: (..., n_e, N) -> (..., n_h, N), through each factor in turn."""
         for factor in reversed(self.factors(stored, weight)):
             error = factor @ error
-        return error if self.bound is None else clip(error, self.bound)
+        return error if self.clamp is None else clip(error, self.clamp)

@@ -35,10 +35,6 @@ class LowRank(Feedback):
     @abc.abstractmethod
     def start(self, rng, forward, std): ...
 
-    @property
-    def bound(self):
-        return self.clamp
-
     def shapes(self, n_h, n_e):
         r = self.rank_between(n_h, n_e)
         return ((n_h, r), (r, n_e))

@@ -19,6 +19,7 @@ from linfa.rules import (
     Conserved,
     Dense,
     ErrorRank,
+    Factored,
     Homogeneous,
     KolenPollack,
     Layerwise,
@@ -73,6 +74,13 @@ def test_a_wrong_rule_breaks_a_law():
     wrong = Rule(Layerwise(), Dense(), Backwards(), decay=0.1, name="backwards")
     with pytest.raises(AssertionError, match="conserved"):
         check_rule(wrong)
+
+
+@pytest.mark.parametrize("name", named())
+def test_only_what_may_not_settle_is_followed_for_a_short_time(name):
+    rule = named()[name]
+    wild = name == "drtp" or isinstance(rule.parameterisation, Factored)
+    assert module.horizon(rule) == (0.1 if wild else 1.0)
 
 
 def test_a_wrong_order_is_noticed():

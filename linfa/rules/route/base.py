@@ -34,6 +34,8 @@ class Route(abc.ABC):
     """Whether every edge carries the error of a higher cut down, as in backprop; theories ask for it."""
     error_driven: ClassVar[bool] = True
     """Whether every teaching signal is linear in the output error."""
+    settles: ClassVar[bool] = True
+    """Whether every teaching signal carries an error that learning makes vanish, and so comes to an end itself."""
     lam = 0.0
     """Weight of what the weights descend besides their teaching signals, see `penalty`; 0 for nothing."""
 

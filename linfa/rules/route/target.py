@@ -20,6 +20,7 @@ class Target(Route):
 
     backward: ClassVar[bool] = False
     error_driven: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
 
     def edges(self, depth):
         return tuple(Edge(cut, depth) for cut in range(1, depth))

@@ -169,13 +169,16 @@ def _unclamped(rule):
     return rule.feedback.clamp is None
 
 
-def _rounding(rule, tolerance):
-    """A tolerance for rounding errors: a normalisation divides them by small variances, an orthogonalised step by
-    small singular values of the gradient.
-    """
-    if type(rule.activity) is not Plain:
-        return max(tolerance, 1e-7)
-    return tolerance if rule.geometry.linear else max(tolerance, 1e-9)
+def _rounding(rule):
+    """Size of the rounding errors of gradients: a normalisation divides them by small variances."""
+    return 1e-12 if type(rule.activity) is Plain else 1e-7
+
+
+def _directed(problem):
+    """Size of the rounding errors of a velocity: directions have those of the gradients by their condition number."""
+    rule = problem.rule
+    batch = rule.activity.prepared(problem.task.batch)
+    return _rounding(rule) * rule.geometry.condition(signals(rule, problem.generic, batch).gradients())
 
 
 def _close(a, b, tolerance, what):
@@ -233,7 +236,7 @@ def law_homogeneous(problem: Problem):
     prediction = signals(rule, state, batch).activities[-1]
     twice = Batch(batch.X, 2 * batch.Y - prediction, batch.one)
     for once, double in zip(*(signals(rule, state, data).gradients() for data in (batch, twice)), strict=True):
-        _close(double, 2**claim.degree * once, _rounding(rule, 1e-10), "homogeneity")
+        _close(double, 2**claim.degree * once, max(1e-10, _rounding(rule)), "homogeneity")
 
 
 @_law()
@@ -273,7 +276,7 @@ def law_symbolic(problem: Problem):
             _close(number, 0 * number, 0.0, symbol)
             continue
         code = sympy.lambdify(arguments, right, [{"normalised": normalised, "polar": polar}, "numpy"])
-        _close(code(*values), number, 1e-9, f"d{symbol}/dt")
+        _close(code(*values), number, max(1e-9, _directed(problem)), f"d{symbol}/dt")
 
 
 @_law()
@@ -307,7 +310,7 @@ def law_equivariant(problem: Problem):
     _same(
         velocity(rule, turn(state), turned),
         turn(velocity(rule, state, task.batch)),
-        _rounding(rule, 1e-9),
+        max(1e-9, _directed(problem)),
         "change of basis",
     )
 
@@ -325,12 +328,12 @@ def law_torch(problem: Problem):
         return
     import torch
 
-    state, batch = problem.generic, problem.task.batch
+    state, batch, rounding = problem.generic, problem.task.batch, _directed(problem)
     tensors = tree_map(torch.as_tensor, state)
     moved = Batch(*(None if part is None else torch.as_tensor(part) for part in batch))
     theirs = velocity(problem.rule, tensors, moved)
     for a, b in zip(leaves(theirs), leaves(velocity(problem.rule, state, batch)), strict=True):
-        _close(a.numpy(), b, _rounding(problem.rule, 1e-12), "torch against numpy")
+        _close(a.numpy(), b, rounding, "torch against numpy")
 
 
 @_law(lambda rule: not rule.feedback.redrawn and rule.plasticity.directions is None)

@@ -4,7 +4,7 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from linfa.algebra import T, norm, polar
+from linfa.algebra import T, norm, polar, svd
 from linfa.tree import tree_map
 
 
@@ -22,6 +22,13 @@ class Geometry(abc.ABC):
     @abc.abstractmethod
     def directions(self, gradients: tuple) -> tuple:
         """The direction to descend for each weight W_1 .. W_L, of the structure of its gradient."""
+
+    def condition(self, gradients: tuple) -> float:
+        """How many times larger rounding errors of the gradients are in the directions, each relative to its largest.
+
+        Exactly 1 where directions are linear.
+        """
+        return 1.0
 
 
 @final
@@ -86,6 +93,16 @@ class Polar(Geometry):
     def directions(self, gradients):
         return tuple(_sized(polar(G), G) if self.keep_norm else polar(G) for G in gradients)
 
+    def condition(self, gradients):
+        """The spread of the singular values: a perturbation E turns U V^T by up to 2 ||E|| over twice the smallest.
+
+        >>> import numpy as np
+        >>> Polar().condition((np.diag([3.0, 1.5]), np.diag([4.0, 1.0, 0.0])))
+        4.0
+        """
+        values = [s[s > 0] for _, s, _ in map(svd, gradients)]
+        return max((float(s[0] / s[-1]) for s in values if s.size), default=1.0)
+
 
 @final
 @dataclass(frozen=True)
@@ -106,6 +123,10 @@ class NewtonSchulz(Geometry):
 
     def directions(self, gradients):
         return tuple(map(self._orthogonalised, gradients))
+
+    def condition(self, gradients):
+        """The slope of the polynomial at 0, once for every iteration."""
+        return self.coefficients[0] ** self.steps
 
     def _orthogonalised(self, G):
         if G.shape[-2] > G.shape[-1]:  # X X^T is of the size of the smaller side

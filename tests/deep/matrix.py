@@ -26,7 +26,21 @@ from torch.utils.checkpoint import checkpoint
 
 import deep
 from deep.models.transformer import Block
-from linfa.rules import Direct, Layerwise, Local, Plain, dfa, directional_dfa, ldfa, sgr, weight_mirror
+from linfa.rules import (
+    Delta,
+    Dense,
+    Direct,
+    Layerwise,
+    Local,
+    Plain,
+    RandomFactors,
+    Rule,
+    dfa,
+    directional_dfa,
+    ldfa,
+    sgr,
+    weight_mirror,
+)
 
 from .covered import promotable  # isort: skip
 from .oracles import direct_gradients, layerwise_gradients  # isort: skip
@@ -35,6 +49,8 @@ RULES = promotable() | {
     "dfa with decay": replace(dfa(), decay=0.1),
     "sgr with decay": sgr(2, decay=0.1),
     "clamped ldfa": ldfa(2, "fixed", clamp=0.003),
+    "delta": Rule(Layerwise(), Dense(), Delta()),
+    "broadcast delta of rank r": Rule(Direct(), RandomFactors(2), Delta(), decay=0.1),
     "sampled weight mirror": weight_mirror(directions=4),
     "sampled directional dfa": directional_dfa(directions=1),
 }

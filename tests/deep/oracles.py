@@ -254,6 +254,11 @@ def plasticity_gradients(kind, stored, W, x, e):
         return {"B": stored["B"] - W.T}
     if kind == "Fixed":
         return {}
+    if kind == "Delta":
+        C = torch.cov(len(e) * e.T, correction=0).reshape(e.shape[1], -1)  # of the errors of single samples
+        if "B" in stored:
+            return {"B": G.T + stored["B"] @ C}
+        return {"Q": G.T @ stored["P"].T + stored["Q"] @ stored["P"] @ C @ stored["P"].T}
     Q, P = stored["Q"], stored["P"]
     gap = None if W is None else W.T - Q @ P
     if kind == "KolenPollack":

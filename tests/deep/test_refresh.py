@@ -8,6 +8,7 @@ from torch import nn
 
 import deep
 import linfa
+from linfa.rules import Direct, Hebb, Rule, SVDFactors
 
 
 def net():
@@ -64,3 +65,57 @@ def test_nothing_to_refresh(rule, message):
     with pytest.raises(deep.Unsupported, match=message):
         deep.refresh(model)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_layers_without_feedback_are_passed_over():
+    """The first needs none where promotion has seen that its input needs no error; alone it has nothing to refresh."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3))
+    deep.promote(model, linfa.ldfa(3, "normative"), sample=torch.randn(2, 4))
+    with torch.no_grad():
+        model[1].weight.mul_(2)
+    deep.refresh(model)
+    assert not list(model[0].feedback)
+    Q, P = (model[1].feedback[name] for name in "QP")
+    torch.testing.assert_close((Q @ P).T, model[1].weight, rtol=0, atol=1e-5)
+    alone = deep.promote(nn.Sequential(nn.Linear(4, 6)), linfa.ldfa(3, "normative"), sample=torch.randn(2, 4))
+    with pytest.raises(deep.Unsupported, match="nothing to refresh"):
+        deep.refresh(alone)
+
+
+class Asked(nn.Module):
+    """Attention of the input itself to what a layer made of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.attention = nn.Linear(4, 4), nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x):
+        made = self.first(x)
+        return self.attention(x, made, made, need_weights=False)[0]
+
+
+def test_one_of_the_maps_of_attention_may_have_no_feedback():
+    model = deep.promote(Asked(), linfa.ldfa(4, "normative"), sample=torch.randn(2, 3, 4))
+    with torch.no_grad():
+        model.attention.in_proj_weight.mul_(2)
+    deep.refresh(model)
+    feedback = model.attention.feedback
+    assert [len(feedback[name]) for name in "qkv"] == [0, 2, 2]
+    weight = model.attention.in_proj_weight[4:8]
+    torch.testing.assert_close((feedback["k"]["Q"] @ feedback["k"]["P"]).T, weight, rtol=0, atol=1e-5)
+
+
+def test_a_broadcast_without_cuts_has_nothing_to_refresh():
+    model = nn.Sequential(nn.Linear(4, 6).requires_grad_(False), nn.Linear(6, 3))
+    deep.promote(model, Rule(Direct(), SVDFactors(2), Hebb()), sample=torch.randn(2, 4))
+    with pytest.raises(deep.Unsupported, match="nothing to refresh"):
+        deep.refresh(model)
+
+
+def test_weights_of_half_precision_are_refreshed():
+    model = deep.promote(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3)).bfloat16(), linfa.ldfa(3, "normative"))
+    with torch.no_grad():
+        model[1].weight.mul_(2)
+    deep.refresh(model)
+    Q, P = (model[1].feedback[name].float() for name in "QP")
+    torch.testing.assert_close((Q @ P).T, model[1].weight.float(), rtol=0, atol=0.02)

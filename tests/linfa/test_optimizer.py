@@ -13,7 +13,7 @@ NETWORK = linfa.Network.small((4, 6, 5, 3), 0.7, seed=2)
 
 
 @pytest.mark.parametrize("rule", [linfa.fa(), linfa.kolen_pollack(0.2), linfa.factored(linfa.ldfa(2), 3)])
-@pytest.mark.parametrize("settings", [{}, {"betas": (0.5, 0.9), "eps": 1e-3}])
+@pytest.mark.parametrize("settings", [{}, {"betas": (0.5, 0.9), "eps": 1e-3}, {"betas": (0.0, 0.0)}])
 def test_adam_is_torchs(rule, settings):
     torch = pytest.importorskip("torch")
     run = linfa.descend(rule, TASK, NETWORK, 0.02, 30, optimizer=Adam(**settings))

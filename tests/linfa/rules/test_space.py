@@ -105,8 +105,21 @@ def test_every_part_has_an_entry():
         assert ours - exempt == {type(part) for part in space.PARTS[kind]}
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [("route", "exact_top"), ("route", "lam"), ("route", "modules"), ("parameterisation", "retraction"),
+     ("parameterisation", "penalties"), ("geometry", "keep_norm")],
+)  # fmt: skip
+def test_what_changes_the_equations_is_there_with_and_without(kind, setting):
+    """And nothing twice."""
+    found = [part for part in space.PARTS[kind] if hasattr(part, setting)]
+    assert {bool(getattr(part, setting)) for part in found} == {False, True}
+    assert len({*space.PARTS[kind]}) == len(space.PARTS[kind])
+
+
 def test_an_unknown_kind():
     with pytest.raises(KeyError, match="colour"):
         list(space.space("colour"))
     assert space.compose(route=Direct(), feedback=Dense(), plasticity=Fixed()).published
     assert not space.compose(route=Layerwise(), feedback=Dense(), parameterisation=Factored(2)).published
+    assert not space.compose(route=Direct(), feedback=UnitSign()).published  # which composes to nothing

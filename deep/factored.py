@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deep import layers, ops
+from deep import layers, maps, ops
 from deep.layers import Promoted, autocast, edge_stored, padded, prepared
 from deep.unsupported import Unsupported
 from linfa.algebra import scaled
@@ -152,6 +152,20 @@ def sizes(layer) -> tuple:
     if isinstance(layer, nn.Linear):
         return layer.out_features, layer.in_features
     return layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size
+
+
+def inner_columns(layer, x, y):
+    """On how many columns V acts in a call that takes x to y: of a convolution, rows of y at the width of x."""
+    if isinstance(layer, nn.Linear):
+        return x.shape[:-1].numel()
+    return len(x) * y.shape[-2] * padded(layer, x)[0].shape[-1]
+
+
+def matrices(module) -> dict:
+    """`deep.maps.matrices` of any layer: of one with factors, the matrix of the weight that they stand for."""
+    if isinstance(module, FactoredLayer):
+        return {"": ops.matricise(module.composed(), getattr(module, "groups", 1))}
+    return maps.matrices(module)
 
 
 def folded(layer, weight):

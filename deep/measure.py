@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep import layers, local, maps, ops
-from deep.factored import FactoredLayer, factored_layers
+from deep.factored import FactoredLayer, factored_layers, matrices
 from deep.optimizer import taught
 from deep.promote import LAYERWISE, demote, original
 from linfa.algebra import product
@@ -167,21 +167,23 @@ def alignment(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[
 def feedback_angles(model: nn.Module) -> dict[str, float]:
     """Angle in degrees between the feedback of a layer and the transpose of its weight, by module path.
 
-    Only layerwise edges stand for a single weight; a broadcast has no angle here, but its errors have a cosine with the
-    exact ones (`cosines` of the errors of `one_pass` and `exact_pass`).
+    Of attention it is that of queries, keys and values together, three matrices as one vector.  Only layerwise edges
+    stand for a single weight; a broadcast has no angle here, but its errors have a cosine with the exact ones
+    (`cosines` of the errors of `one_pass` and `exact_pass`).
     """
     angles = {}
     for path, layer in model.named_modules():
         if not isinstance(layer, layers.Promoted) or not layer.rule.route.single_layer:
             continue
-        rule = layer.rule
-        stored = tuple(B.detach() for B in layer.feedback.values())
-        if isinstance(layer.feedback, nn.ParameterDict) and len(stored) == len(rule.feedback.names):
-            factored = isinstance(layer, FactoredLayer)
-            W = ops.matricise(layer.composed(), getattr(layer, "groups", 1)) if factored else maps.matrices(layer)[""]
-            stored = tuple(layer.feedback[name].detach() for name in rule.feedback.names)
-            B = product(rule.feedback.factors(stored, W))
-            cosine = cosines({path: B}, {path: W.mT})[path]
+        names, mine, theirs = layer.rule.feedback.names, [], []
+        for name, W in matrices(layer).items():
+            feedback = layer.feedback[name] if name else layer.feedback
+            if len(feedback) == len(names):
+                stored = tuple(feedback[each].detach() for each in names)
+                mine.append(product(layer.rule.feedback.factors(stored, W)))
+                theirs.append(W.mT)
+        if mine:
+            cosine = cosines({path: _flat(mine)}, {path: _flat(theirs)})[path]
             angles[path] = float(torch.tensor(cosine).clamp(-1, 1).acos().rad2deg())
     return angles
 

@@ -10,9 +10,8 @@ from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from deep import layers, local, maps, ops
-from deep.factored import FactoredLayer
+from deep.factored import FactoredLayer, inner_columns, is_exact, matrices
 from deep.promote import EXACT, LAYERWISE, original
-from deep.unsupported import Unsupported
 from linfa.rules import Rule
 
 
@@ -26,9 +25,10 @@ class Row:
         rule: the name of its rule; "exact" where it is left on backpropagation.
         rank: how many numbers a sample sends through its feedback; None without feedback.
         feedback: numbers that its feedback stores.
-        forward, backward, plasticity: floating-point operations per sample of products with weights and feedback; None
-            without a formula: for layers that are not promoted themselves, for factored weights, and for plasticity
-            that random directions show the map of several layers.
+        forward, backward, plasticity: floating-point operations per sample of products with weights and feedback, and
+            of penalties on factors, which are backward; None without a formula: for layers that are not promoted
+            themselves, for plasticity that random directions show the map of several layers, and for what local losses
+            do backward.
     """
 
     path: str
@@ -76,11 +76,15 @@ def _text(value):
 
 @dataclass(frozen=True)
 class _Use:
-    """A map in one call of its layer: on how many columns it acts, in how many blocks, and whether x needs an error."""
+    """A map in one call of its layer: on how many columns it acts, in how many blocks, and whether x needs an error.
+
+    ``inner`` is on how many columns the first of two factors acts.
+    """
 
     columns: int
     blocks: int
     needs_error: bool
+    inner: int = 0
 
 
 def table(model: nn.Module, sample) -> Table:
@@ -88,14 +92,12 @@ def table(model: nn.Module, sample) -> Table:
 
     Counted are multiplications and additions in products with weights and feedback, as `torch.utils.flop_counter` does
     it.  The products of attention itself have no parameters and are left out.  The cost of plasticity has a part that
-    does not depend on the number of samples, so per sample it falls with the size of the batch.
+    does not depend on the number of samples, so per sample it falls with the size of the batch.  Of a model with local
+    losses the heads are rows of their own, named as in its parameters.
 
     Args:
         model: promoted or not.
         sample: a batch for it (a tuple for several inputs), whose first axis numbers the samples.
-
-    Raises:
-        Unsupported: for a model with local losses.
 
     >>> import linfa
     >>> from deep.promote import promote
@@ -108,8 +110,6 @@ def table(model: nn.Module, sample) -> Table:
     2      Linear     ldfa(2, oja)     2        40      128       208         120
     total                              -        40      384       464         120
     """
-    if any(isinstance(module, local.LocalModel) for module in model.modules()):
-        raise Unsupported("a model with local losses has a rule for its modules, not for each layer: demote it first")
     known = {path: module for path, module in model.named_modules() if _has_parameters(module)}
     inside = tuple(f"{path}.{part}.".lstrip(".") for path in known for part in ("feedback", "parametrizations"))
     known = {path: module for path, module in known.items() if not f"{path}.".startswith(inside)}
@@ -118,7 +118,13 @@ def table(model: nn.Module, sample) -> Table:
         if isinstance(module, layers.Cut):
             broadcast |= {path: (module, key) for path, key in module.edges.items()}
     samples = len(sample[0] if isinstance(sample, tuple) else sample)
-    return Table(tuple(_row(path, module, calls, broadcast.get(path), samples) for path, module in known.items()))
+    rows = {path: _row(path, module, calls, broadcast.get(path), samples) for path, module in known.items()}
+    for top, module in model.named_modules():
+        if isinstance(module, local.LocalModel):
+            inner = {path: below for path, below in rows.items() if _is_inside(path, top) and known[path] is not module}
+            rows = {path: row for path, row in rows.items() if known[path] is not module}
+            rows |= {path: _taught(row, module, known[path]) for path, row in inner.items()} | _heads(top, module)
+    return Table(tuple(rows.values()))
 
 
 def _has_parameters(module):
@@ -136,7 +142,8 @@ def _watch(model, known, sample):
         for name, x in maps.inputs(module, args, kwargs).items():
             y = y[0] if isinstance(y, tuple) else y
             blocks = prod(x.shape[: layers.leading(module, x.dim())])
-            seen[name] = _Use(maps.columns(module, x, y), blocks, x.requires_grad)
+            inner = inner_columns(module, x, y) if isinstance(module, FactoredLayer) else 0
+            seen[name] = _Use(maps.columns(module, x, y), blocks, x.requires_grad, inner)
         calls[module].append(seen)
         if type(module) is nn.MultiheadAttention and module.out_proj in calls:  # which it does not call
             calls[module.out_proj].append({"": _Use(prod(y.shape[:-1]), 1, y.requires_grad)})
@@ -160,9 +167,7 @@ def _row(path, module, calls, broadcast, samples):
     updates = any(p.requires_grad for p in maps.parameters(module)) or any(edge.reads_gradient for edge in edges)
     backward = not promoted or (isinstance(module, layers.Cut) and not module.is_cut)  # autograd's, to the input
     products = [
-        (2 * use.columns * W.numel(), use)
-        for name, W in _matrices(module).items()
-        for use in _uses(calls, module, name)
+        (2 * use.columns * W.numel(), use) for name, W in matrices(module).items() for use in _uses(calls, module, name)
     ]
     costs = {
         "forward": sum(product for product, _ in products),
@@ -173,16 +178,70 @@ def _row(path, module, calls, broadcast, samples):
     if not (isinstance(module, layers.Cut) and "J" in module.rule.plasticity.reads):
         costs["plasticity"] = sum(edge.learning() for edge in edges)
     if isinstance(module, FactoredLayer):
-        costs = dict.fromkeys(COSTS)
+        costs |= _factored(module, calls[module], edges)
     ranks = [edge.rank for edge in edges if edge.rank is not None]
     return Row(**row, rank=max(ranks, default=None), feedback=sum(B.numel() for edge in edges for B in edge.stored),
                **{name: None if cost is None else cost / samples for name, cost in costs.items()})  # fmt: skip
 
 
-def _matrices(module):
-    if isinstance(module, FactoredLayer):
-        return {"": ops.matricise(module.composed(), getattr(module, "groups", 1))}
-    return maps.matrices(module)
+def _factored(module, calls, edges):
+    """Operations of a layer whose weight is U diag(s) V^T: with V, with U, and with the penalties on them."""
+    rule, exact, cut = module.rule, is_exact(module.rule), isinstance(module, layers.Cut)
+    U, s, V = (p.requires_grad for p in module.stored())
+    if _adds(rule):  # one function gives the gradients of all three
+        U = s = V = U or s or V
+    forward, backward = 0, 0 if exact else sum(edge.delivery() for edge in edges)
+    for call in calls:
+        (use,) = call.values()
+        first, second = 2 * use.inner * module.V.numel(), 2 * use.columns * module.U.numel()
+        onward = use.needs_error and (not module.is_cut if cut else exact)
+        forward += first + second
+        backward += second * ((U or s) + (V or onward)) + first * (V + onward) + _objective(module)
+        if not (cut or exact):  # the edge stands beside the factors, and may read the weight
+            (edge,), reads = edges, rule.feedback.reads_weight or "J" in rule.plasticity.reads
+            forward += 2 * reads * edge.W.numel() * module.stored().rank
+            backward += 2 * edge.reads_gradient * edge.W.numel() * use.columns
+    return {"forward": forward, "backward": backward}
+
+
+def _adds(rule):
+    """Whether the gradient of factors has more in it than that of the loss."""
+    return rule.parameterisation.penalties or rule.parameterisation.retraction or rule.decay
+
+
+def _objective(module):
+    """Operations of what the rule adds to the gradient of the factors, on matrices without numbers."""
+    part = module.rule.parameterisation
+    if not _adds(module.rule) or not any(p.requires_grad for p in module.stored()):
+        return 0
+    aligned = any(penalty.reads_frame for penalty in part.penalties)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        frame = module.frame().to("meta") if aligned and module.teacher is not None else None
+        stored = part.build(*(matrix.to("meta") for matrix in module.stored()))
+        part.tangent(stored, part.objective(stored, stored, frame))
+    return counter.get_total_flops()
+
+
+def _is_inside(path, top):
+    return not top or path == top or path.startswith(f"{top}.")
+
+
+def _taught(row, model, module):
+    """The row of a layer in a model with local losses, whose backward passes have no formula here."""
+    mine = isinstance(module, maps.LAYERS)
+    return dataclasses.replace(row, rule=model.local.rule.name if mine else row.rule, backward=None, plasticity=None)
+
+
+def _heads(top, model):
+    """A row for each head of a model with local losses, which reads one vector a sample."""
+    rows = {}
+    for number in range(1, len(model.local.parts)):
+        names = model.local.heads(number)
+        stored = [model.get_parameter(name) for name in names]
+        path, count = f"{top}.{names[0]}".lstrip("."), sum(B.numel() for B in stored)
+        rank = min(min(B.shape) for B in stored)
+        rows[path] = Row(path, "head", model.local.rule.name, rank, count, 2 * count, None, None)
+    return rows
 
 
 def _uses(calls, module, name):
@@ -199,7 +258,7 @@ def _edges(module, calls, broadcast):
     if isinstance(module, layers.Cut) or not isinstance(module, layers.Promoted):
         return []
     edges, blocked = [], isinstance(module, nn.modules.conv._ConvNd)
-    for name, W in _matrices(module).items():
+    for name, W in matrices(module).items():
         stored = _stored(module.rule, module.feedback[name] if name else module.feedback)
         edges.append(_Edge(module.rule, stored, W.to("meta"), _uses(calls, module, name), blocked))
     return edges

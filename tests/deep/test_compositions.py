@@ -12,8 +12,7 @@ from torch.nn.utils import parametrizations
 import deep
 import linfa
 from deep import layers, maps, measure
-from deep.table import COSTS
-from linfa.rules import named
+from linfa.rules import KolenPollack, Local, RandomFactors, Rule, named
 
 E = 6
 
@@ -90,6 +89,21 @@ def test_what_is_measured():
     W = net[2].weight.detach().flatten(1)
     cosine = F.cosine_similarity(net[2].feedback["B"].detach().flatten(), W.flatten(), dim=0)
     assert angles["2"] == pytest.approx(cosine.acos().rad2deg().item())
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_the_angle_of_attention_is_that_of_three_maps(uneven):
+    model = deep.promote(mixed(uneven), linfa.ldfa(3, "hebb"))
+    attention = model.attention
+    weights = [getattr(attention, f"{n}_proj_weight") for n in "qkv"] if uneven else attention.in_proj_weight.chunk(3)
+    B = [attention.feedback[n]["Q"] @ attention.feedback[n]["P"] for n in "qkv"]
+    mine, theirs = (torch.cat([M.detach().flatten() for M in Ms]) for Ms in (B, [W.T for W in weights]))
+    cosine = F.cosine_similarity(mine, theirs, dim=0)
+    assert measure.feedback_angles(model)["attention"] == pytest.approx(cosine.acos().rad2deg().item())
+    seen = {row["layer"]: row["feedback_angle"] for row in deep.Recorder(model).measure(X, Y)}
+    assert seen["attention"] == pytest.approx(cosine.acos().rad2deg().item(), rel=1e-4)
+    deep.promote(deep.demote(model), linfa.bp())
+    assert measure.feedback_angles(model)["attention"] == pytest.approx(0, abs=1e-4)
 
 
 class Standardise(nn.Module):
@@ -208,7 +222,14 @@ def test_the_table_of_other_rules():
     assert [(row.type, row.rank, row.feedback) for row in rows] == [
         ("Linear", None, 0), ("Linear", 2, 2 * (8 + 4)), ("Linear", 2, 2 * (8 + 4)),
     ]  # fmt: skip
-    assert {getattr(row, cost) for row in rows for cost in COSTS} == {None}
-    local = deep.promote(copy.deepcopy(net), linfa.local(), sample=x)
-    with pytest.raises(deep.Unsupported, match="demote it first"):
-        deep.table(local, x)
+    local = deep.promote(nn.Sequential(copy.deepcopy(net), nn.LayerNorm(4)), linfa.local(), sample=x)
+    head = local.get_parameter("feedback_2_B")
+    rows = {row.path: row for row in deep.table(local, x).rows}
+    assert list(rows) == ["0.0", "0.2", "0.3", "1", "feedback_1_B", "feedback_2_B"]
+    assert [row.rule for row in rows.values()] == ["local", "local", "local", "exact", "local", "local"]
+    assert (rows["0.0"].forward, rows["0.0"].backward, rows["0.0"].rank) == (96, None, None)
+    assert (rows["feedback_2_B"].type, rows["feedback_2_B"].rank, rows["feedback_2_B"].feedback) == ("head", 4, 32)
+    assert rows["feedback_2_B"].forward == 2 * head.numel()
+    mine = deep.promote(copy.deepcopy(net), Rule(Local(2), RandomFactors(2), KolenPollack()), sample=x)
+    (row,) = [row for row in deep.table(nn.Sequential(nn.Linear(6, 6), mine), x).rows if row.type == "head"]
+    assert (row.path, row.rank, row.feedback) == ("1.feedback_1_Q", 2, 2 * (8 + 4))

@@ -100,6 +100,38 @@ def test_costs_of_convolutions(kind, plasticity):
     assert rows[1].feedback == feedback["Q"].numel() + feedback["P"].numel()
 
 
+BASES = ("bp", "fa", "kolen-pollack", "ldfa(2, oja)", "ldfa(2, normative)", "uSF", "weight-mirror", "dfa", "dkp",
+         "ldfa(2, oja, direct)")  # fmt: skip
+
+
+def layer_size(conv):
+    """Numbers in the weight of a convolution."""
+    return conv.out_channels * conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
+
+
+@pytest.mark.parametrize("retraction", [None, "polar"])
+@pytest.mark.parametrize("base", [*BASES, "svd-local(2)"])
+def test_costs_of_factored_weights(base, retraction):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 4, (3, 2), stride=2, padding=(0, 1)), nn.Tanh(),
+        nn.Flatten(), nn.Linear(36, 10), nn.Tanh(), nn.Linear(10, 5),
+    )  # fmt: skip
+    x = torch.randn(4, 3, 7, 5)
+    rule = (
+        linfa.svd_local(3, retraction=retraction) if base not in BASES else linfa.factored(named()[base], 3, retraction)
+    )
+    deep.promote(model, rule, sample=x)
+    rows = {row.path: row for row in assert_counts(model, x).rows}
+    layer = rows["2"]
+    formed = base in ("ldfa(2, normative)", "uSF", "weight-mirror")  # the weight, once for the batch
+    down, along = 5 * 3 * (6 * 3), 3 * 3 * (4 * 2)  # at the width of the input, and of the output
+    assert layer.forward == 2 * 3 * (down + along + formed * layer_size(model[2]) / len(x))
+    model[5].V.requires_grad_(False)
+    model[0].U.requires_grad_(False)
+    assert_counts(model, x)
+
+
 def test_groups_divide_the_cost():
     """torch counts the weight gradient of a grouped convolution g times over, so here it is a formula."""
     for kind in (nn.Conv2d, nn.ConvTranspose2d):

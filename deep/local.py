@@ -167,7 +167,7 @@ def pooled(h):
 def _loss(model, example):
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     rule = replace(model.local.rule, decay=model.local.loss_scale * model.local.rule.decay)
-    rates = {id(m.weight): gradient_decay(rule) for m in linear_maps(model).values()}
+    rates = {id(p): gradient_decay(rule) for m in linear_maps(model).values() for p, _ in maps.kernels(m).values()}
     heads = {head for number in range(1, len(model.local.parts)) for head in model.local.heads(number)}
     taught = [ops.decayed(p, rule.decay if name in heads else rates.get(id(p), 0.0)) for name, p in named.items()]
     return LocalLoss.apply(model, example, torch.is_grad_enabled(), tuple(named), *taught)

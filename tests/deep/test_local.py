@@ -733,3 +733,31 @@ def test_it_learns(rule):
         deep.loss(net, X, Y).backward()
         optimizer.step()
     assert F.cross_entropy(net(X), Y) < 0.05
+
+
+class Attending(nn.Module):
+    """Self-attention beside its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        return x + self.attention(x, x, x, need_weights=False)[0]
+
+
+def test_attention_in_a_module_learns_and_decays():
+    """Its projections are one parameter, which is no ``weight``."""
+    torch.manual_seed(0)
+    x, y = torch.randn(5, 3, 6, dtype=torch.float64), torch.arange(5) % 4
+    net = nn.Sequential(nn.Linear(6, 8), Attending(), Attending(), nn.Flatten(), nn.Linear(24, 4)).double()
+    plain = copy.deepcopy(net)
+    with sdpa_kernel(SDPBackend.MATH):  # which has a second derivative
+        deep.promote(net, linfa.sgr(2, lam=0.2, decay=0.5), sample=x, stages=("1",))
+        deep.loss(net, x, y).backward()
+        heads = [net.feedback_1_B.detach().T]
+        (head,), _, _ = local_gradients([plain[:2], plain[2:]], heads, x, y, losses, 0.2)
+    torch.testing.assert_close(net.feedback_1_B.grad, head.T + 0.5 * net.feedback_1_B.detach())
+    for name, p in plain.named_parameters():
+        fades = 0.5 * (p.dim() > 1)
+        torch.testing.assert_close(net.get_parameter(name).grad, p.grad + fades * p.detach(), rtol=1e-9, atol=1e-12)

@@ -63,6 +63,8 @@ AXES = {
     "recompute": (False, True),
     "step": ("plain", "accumulate", "scaler"),
 }
+MORE = ("attention", "conv1d", "conv3d")
+"""Layers of a few cells by default, and of every cell in the profile "thorough"."""
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "bfloat16": 0.1}
 """Largest distance of a gradient from the oracle's, in units of its norm; bfloat16 is autocast."""
 ZERO = {"float64": 1e-9, "float32": 1e-2, "bfloat16": 1e-2}
@@ -85,7 +87,17 @@ class Cell(NamedTuple):
 
 def product() -> list[Cell]:
     """Every cell."""
-    return [Cell(*values) for values in itertools.product(*AXES.values())]
+    axes = AXES | {"layer": AXES["layer"] + MORE}
+    return [Cell(*values) for values in itertools.product(*axes.values())]
+
+
+def few() -> list[Cell]:
+    """Cells of the layers that the covering leaves out: on two ranks, layerwise and broadcast, two ways to step."""
+    rules = {"ddp": ("ldfa(2, oja)", "dkp", "weight-mirror"), "fsdp": ("kolen-pollack", "dfa", "sampled weight mirror")}
+    settings = {
+        "ddp": ("float64", "eager", "ddp", False, "accumulate"), "fsdp": ("float32", "eager", "fsdp", True, "plain"),
+    }  # fmt: skip
+    return [Cell(rule, layer, *settings[ranks]) for ranks in rules for layer in MORE for rule in rules[ranks]]
 
 
 def covering(seed: int = 0) -> list[Cell]:
@@ -122,6 +134,17 @@ class Body(nn.Module):
         return checkpoint(self.inner, x, use_reentrant=False) if self.recompute else self.inner(x)
 
 
+class Attending(nn.Module):
+    """Self-attention as torch has it, beside its input."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(self, x):
+        return x + self.attention(x, x, x, need_weights=False)[0]
+
+
 class Mean(nn.Module):
     """The mean over some axes."""
 
@@ -140,8 +163,13 @@ def net(layer: str, recompute: bool = False) -> nn.Sequential:
     if layer == "linear":
         stem, inner = nn.Linear(6, 9), [nn.Tanh(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh()]
         head = nn.Linear(8, 4)
-    elif layer == "block":
-        stem, inner, head = nn.Linear(6, 8), [Block(8, 2, 12)], nn.Sequential(Mean(1), nn.Linear(8, 4))
+    elif layer in ("block", "attention"):
+        inner = [Block(8, 2, 12)] if layer == "block" else [Attending(8, 2), nn.Linear(8, 8), nn.Tanh()]
+        stem, head = nn.Linear(6, 8), nn.Sequential(Mean(1), nn.Linear(8, 4))
+    elif layer in ("conv1d", "conv3d"):
+        kind, axes = (nn.Conv1d, (2,)) if layer == "conv1d" else (nn.Conv3d, (2, 3, 4))
+        stem, head = kind(2, 6, 3, padding=1), nn.Sequential(Mean(*axes), nn.Linear(8, 4))
+        inner = [nn.Tanh(), kind(6, 8, 3, 2, 1, groups=2), nn.Tanh(), kind(8, 8, 2, padding=1, bias=False), nn.Tanh()]
     else:
         stem, head = nn.Conv2d(2, 6, 3, padding=1), nn.Sequential(Mean(2, 3), nn.Linear(8, 4))
         inner = [
@@ -154,7 +182,8 @@ def net(layer: str, recompute: bool = False) -> nn.Sequential:
 def data(layer: str):
     """Inputs in float64, and labels."""
     g = torch.Generator().manual_seed(1)
-    shape = {"linear": (6,), "block": (5, 6)}.get(layer, (2, 6, 5))
+    shapes = {"linear": (6,), "block": (5, 6), "attention": (5, 6), "conv1d": (2, 7), "conv3d": (2, 4, 3, 4)}
+    shape = shapes.get(layer, (2, 6, 5))
     return torch.randn(SAMPLES, *shape, dtype=torch.float64, generator=g), torch.arange(SAMPLES) % 4
 
 
@@ -179,11 +208,11 @@ def expected(cell: Cell, state: dict, x, y, seed: int) -> dict:
         again(x.to(FLOAT[cell.dtype]))
         state = state | {name: whole(v) for name, v in again.state_dict().items() if ".feedback." in name}
     oracle = {Layerwise: layerwise_gradients, Direct: direct_gradients}.get(type(rule.route))
-    if oracle is not None and rule == plain(rule) and not draws(rule):
+    if oracle is not None and rule == plain(rule) and not draws(rule) and cell.layer != "attention":
         twin = promoted(cell)
         twin.load_state_dict(state)
         return oracle(lambda: net(cell.layer).double(), twin, x, lambda out: F.cross_entropy(out, y), rule)
-    # The others have oracles of their own, of plain passes through a promoted model.
+    # The others have oracles of their own, of plain passes through a promoted model; so has attention.
     same = draws(rule) or not rule.activity.continuous  # in the same precision, which the gradient is sensitive to
     dtype = FLOAT[cell.dtype] if same else torch.float64
     twin = promoted(cell, dtype)

@@ -278,9 +278,7 @@ def rows(layer, x, e):
     """A layer's input and the error at its output as rows, one pair for each group."""
     if isinstance(layer, nn.Linear):
         return [(x.reshape(-1, x.shape[-1]), e.reshape(-1, e.shape[-1]))]
-    patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-    pairs = zip(patches.chunk(layer.groups, 1), e.flatten(2).chunk(layer.groups, 1), strict=True)
-    return [(a.transpose(1, 2).flatten(0, 1), b.transpose(1, 2).flatten(0, 1)) for a, b in pairs]
+    return [(a.detach().T, b.T) for a, b in zip(*convolution_columns(layer, x, e), strict=True)]
 
 
 def layerwise_gradients(make, promoted, x, loss, rule):

@@ -25,10 +25,10 @@ from deep.loss_scale import scaled
 from linfa.rules import Direct, Euclidean, Local, Moments, Plain, Plasticity, named
 
 from . import matrix  # isort: skip
-from .matrix import AXES, RULES, WORLD, Cell, covering, data, net, outcome, product, promoted, wrong  # isort: skip
+from .matrix import AXES, RULES, WORLD, Cell, covering, data, few, net, outcome, product, promoted, wrong  # isort: skip
 
 THOROUGH = settings.get_current_profile_name() == "thorough"
-CELLS = product() if THOROUGH else covering()
+CELLS = product() if THOROUGH else covering() + few()
 BACKEND = "aot_eager" if THOROUGH else "eager"
 ALONE = [cell for cell in CELLS if cell.ranks == "one"]
 TOGETHER = [cell for cell in CELLS if cell.ranks != "one"]

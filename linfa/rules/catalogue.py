@@ -155,6 +155,10 @@ def dkp(decay: float = 0.1) -> Rule:
 def muon(rule: Rule) -> Rule:
     """A rule whose weight updates are orthogonalised, as by Muon (Jordan et al. 2024).
 
+    The directions are a matter of the optimiser.  A promoted model has plain gradients and does not see who steps: in a
+    loop of your own take `deep.optimizer(model, lr)`; any other optimiser descends the gradients, unnoticed.
+    `deep.train` refuses it (`deep.optimizer.check_optimizer`).
+
     >>> muon(fa())
     fa + muon: Layerwise() / Dense(scale=1.0) / Fixed() / Polar(keep_norm=False)
     """

@@ -1,6 +1,11 @@
-"""What bounds the step time of ResNet-20 from below: an autograd function that does nothing but backpropagation.
+"""What bounds step times from below: the shortest programs that do what a rule cannot do without.
 
-python examples/records/step-time/floors.py [rounds]
+python examples/records/step-time/floors.py [rounds [batch]]
+
+Every ratio is to plain backpropagation of the same model in the same round.  ResNet-20: an autograd function that does
+nothing but backpropagation.  Directional DFA on the CNN: its convolutions alone, and with the numbers that it draws and
+the products that take a tangent through what is between the convolutions.  Reconciliation on sixteen convolutions: its
+convolutions alone.  The last three run without autograd, on given errors.
 """
 
 import copy
@@ -15,7 +20,9 @@ import linfa
 from deep.models import build
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "benchmarks"))
-from step_time import Arm, quartiles
+import local_memory
+from rounds import interleaved, ratios
+from step_time import Arm
 
 
 class Bare(torch.autograd.Function):
@@ -49,29 +56,109 @@ def with_convolutions(model, kind):
     return model
 
 
-def main(rounds):
+def seen(model, x):
+    """Every convolution with an input and an output of it."""
+    found = []
+    for layer in model:
+        y = layer(x)
+        if isinstance(layer, nn.Conv2d):
+            found.append((layer, x.detach(), y.detach()))
+        x = y
+    return found
+
+
+def gradient(conv, x, error, *mask):
+    """The gradients of a convolution that the mask names: of its input, of its weight."""
+    geometry = conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups
+    torch.ops.aten.convolution_backward(error, x, conv.weight, None, *geometry, (*mask, False))
+
+
+@torch.no_grad()
+def directional_convolutions(found):
+    """Forward, tangent and weight gradient."""
+    for number, (conv, x, y) in enumerate(found):
+        conv(x)
+        if number:
+            conv(x)
+        gradient(conv, x, y, False, True)
+
+
+@torch.no_grad()
+def directional(model, x):
+    """The same with a draw at every cut, and tangents through what is between: statistics are taken for constant."""
+    tangent, found = None, []
+    for layer in model:
+        inputs = x
+        if isinstance(layer, nn.Conv2d) and found:
+            drawn = torch.randn_like(x)
+            tangent = drawn if tangent is None else tangent.add_(drawn)
+        if isinstance(layer, nn.MaxPool2d):
+            x, index = F.max_pool2d(x, 2, return_indices=True)
+            tangent = tangent.flatten(2).gather(2, index.flatten(2)).view_as(x)
+            continue
+        x = layer(x)
+        if isinstance(layer, nn.Conv2d):
+            tangent = tangent if tangent is None else F.conv2d(tangent, layer.weight, padding=layer.padding)
+            found.append((layer, inputs, x))
+        elif tangent is not None and isinstance(layer, nn.BatchNorm2d):
+            tangent = tangent * layer.weight[:, None, None]
+        elif tangent is not None and isinstance(layer, nn.ReLU):
+            tangent = tangent * (x > 0)
+        elif tangent is not None:
+            tangent = layer(tangent)
+    for conv, before, after in found:
+        gradient(conv, before, after, False, True)
+
+
+@torch.no_grad()
+def reconciled_convolutions(found, modules):
+    """Of every module but the first: forward, the error at its input, q through it, the slope of both, two weights."""
+    size = len(found) // modules
+    for number, (conv, x, y) in enumerate(found):
+        first, inner = number < size, number % size > 0
+        conv(x)
+        gradient(conv, x, y, inner, True)  # the slope
+        if not first:
+            gradient(conv, x, y, True, True)  # the error at the input, and the gradient that q has there
+            conv(x)  # q
+
+
+def show(title, steps, rounds):
+    interleaved(steps, 2, "cpu")
+    times = interleaved(steps, rounds, "cpu")
+    print(title)
+    for name, mine in times.items():
+        row = ratios(mine, times["plain"])
+        print(f"  {name:<40} {row['time']['median']:.3f} {row['time']['quartiles']}   fastest {row['fastest']:.3f}")
+
+
+def main(rounds=25, batch=128):
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    x, y = torch.randn(128, 3, 32, 32), torch.randint(0, 10, (128,))
+    x, y = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
+
+    def arm(model, rule=None):
+        return Arm(copy.deepcopy(model), rule, x, y).step
+
     model = build("resnet20", 3, 32, 10)
-    arms = {
-        "plain": Arm(copy.deepcopy(model), None, x, y),
-        "plain again": Arm(copy.deepcopy(model), None, x, y),
-        "bare autograd function": Arm(with_convolutions(model, BareConv), None, x, y),
-        "fa": Arm(copy.deepcopy(model), linfa.fa(), x, y),
-        "dfa": Arm(copy.deepcopy(model), linfa.dfa(), x, y),
-    }
-    times = {name: [] for name in arms}
-    for turn in range(rounds + 2):
-        names = list(arms)
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            seconds = arms[name].seconds()
-            if turn >= 2:
-                times[name].append(seconds)
-    for name, mine in times.items():
-        row = quartiles([a / b for a, b in zip(mine, times["plain"], strict=True)])
-        print(f"{name:<32} {row['median']:.3f} {row['quartiles']}   fastest {min(mine) / min(times['plain']):.3f}")
+    steps = {"plain": arm(model), "plain again": arm(model)}
+    steps |= {"bare autograd function": arm(with_convolutions(model, BareConv))}
+    show("ResNet-20", steps | {"fa": arm(model, linfa.fa()), "dfa": arm(model, linfa.dfa())}, rounds)
+
+    model = build("cnn", 3, 32, 10)
+    found = seen(model, x)
+    steps = {"plain": arm(model), "directional dfa": arm(model, linfa.directional_dfa(directions=1))}
+    steps |= {"its convolutions": lambda: directional_convolutions(found)}
+    show("CNN", steps | {"with draws and products": lambda: directional(model, x)}, rounds)
+
+    model = local_memory.convolutions()
+    found, steps = seen(model, x), {"plain": arm(model)}
+    for modules in (16, 4):
+        rule = linfa.sgr() if modules == 16 else linfa.sgr(modules)
+        steps[f"sgr, {modules} modules"] = local_memory.Arm(copy.deepcopy(model), rule, x, y).step
+        steps[f"its convolutions, {modules} modules"] = lambda k=modules: reconciled_convolutions(found, k)
+    show("Sixteen convolutions", steps, rounds)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 25)
+    main(*map(int, sys.argv[1:]))

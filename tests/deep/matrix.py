@@ -69,6 +69,8 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "bfloat16": 0.1}
 """Largest distance of a gradient from the oracle's, in units of its norm; bfloat16 is autocast."""
 ZERO = {"float64": 1e-9, "float32": 1e-2, "bfloat16": 1e-2}
 """Largest size of a gradient that is 0 by cancellation, in units of the largest: of a bias before a normalisation."""
+SMALL = {"float64": 1e-3, "float32": 1e-3, "bfloat16": 2e-2}
+"""Size, in units of the largest, below which a gradient is measured in it: bfloat16 rounds what it cancels from."""
 FLOAT = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 WORLD, SAMPLES = 2, 8
 
@@ -213,7 +215,8 @@ def expected(cell: Cell, state: dict, x, y, seed: int) -> dict:
         twin.load_state_dict(state)
         return oracle(lambda: net(cell.layer).double(), twin, x, lambda out: F.cross_entropy(out, y), rule)
     # The others have oracles of their own, of plain passes through a promoted model; so has attention.
-    same = draws(rule) or not rule.activity.continuous  # in the same precision, which the gradient is sensitive to
+    # In the same precision what draws other numbers in another one, and gradients that are sensitive to it.
+    same = draws(rule) or rule.feedback.redrawn or not rule.activity.continuous
     dtype = FLOAT[cell.dtype] if same else torch.float64
     twin = promoted(cell, dtype)
     twin.load_state_dict(state)
@@ -325,7 +328,7 @@ def outcome(cell: Cell, backend: str) -> str:
     gaps = {}
     for name in oracle.keys() & got.keys():
         size = float(oracle[name].norm() / largest)
-        unit = largest * (ZERO[cell.dtype] / TOLERANCE[cell.dtype] if size < 1e-9 else max(size, 1e-3))
+        unit = largest * (ZERO[cell.dtype] / TOLERANCE[cell.dtype] if size < 1e-9 else max(size, SMALL[cell.dtype]))
         gaps[name] = float((got[name] - oracle[name]).norm() / unit)
     worst = max(gaps, key=gaps.get)
     return "equal" if gaps[worst] <= TOLERANCE[cell.dtype] else f"{worst} is off by {gaps[worst]:.1e}"

@@ -138,10 +138,17 @@ def svd(G):
 
 
 def svd_frames(G):
-    """The thin U, s and V^T of G = U S V^T, with orthonormal columns and rows also where singular values vanish."""
+    """The thin U, s and V^T of G = U S V^T, with orthonormal columns and rows also where singular values vanish.
+
+    All nan for a matrix that is not finite, which leaves the others of an ensemble alone.
+    """
     if is_symbolic(G):
         raise TypeError("a singular value decomposition has no symbolic form")
-    return (_torch(G) or np).linalg.svd(G, full_matrices=False)
+    library = _torch(G) or np
+    finite = library.isfinite(G).all(-1).all(-1)[..., None, None]  # of others LAPACK raises, whatever their neighbours
+    U, s, Vt = library.linalg.svd(library.where(finite, G, 0.0), full_matrices=False)
+    nan = float("nan")
+    return library.where(finite, U, nan), library.where(finite[..., 0], s, nan), library.where(finite, Vt, nan)
 
 
 def row_norms(x):

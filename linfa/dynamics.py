@@ -12,6 +12,7 @@ import numpy as np
 from linfa.algebra import T, product
 from linfa.rules.edge import Moments
 from linfa.rules.route import Carrier
+from linfa.streams import stream
 from linfa.task import Batch
 from linfa.tree import tree_map
 
@@ -70,7 +71,7 @@ def start(rule, network, seed: int = 0) -> State:
     Args:
         rule: a `Rule`.
         network: a `Network`; its leading axes are kept, each member of an ensemble with feedback of its own.
-        seed: of the feedback.
+        seed: of the feedback.  An array of seeds, one for each member, gives each what it gives alone.
 
     Raises:
         ValueError: if the rule does not fit, such as a rank above every width.
@@ -79,12 +80,11 @@ def start(rule, network, seed: int = 0) -> State:
     edges, widths = rule.route.edges(network.depth), network.widths
     rule.feedback.check([(widths[edge.activity], widths[edge.source]) for edge in edges])
     weights = stored_weights(rule, network)
-    arrays = [np.asarray(w) for w in State(weights).matrices]
+    arrays = [to_numpy(w) for w in State(weights).matrices]
     feedback = []
     for edge in edges:
         forward = product(tuple(reversed(arrays[edge.activity : edge.source])))
-        rng = np.random.default_rng((seed, edge.activity))
-        stored = rule.feedback.start(rng, forward, forward.shape[-1] ** -0.5)
+        stored = rule.feedback.start(stream(seed, edge.activity), forward, forward.shape[-1] ** -0.5)
         feedback.append(tuple(_as(like, matrix) for matrix in stored))
     return State(weights, tuple(feedback))
 
@@ -99,6 +99,11 @@ def stored_weights(rule, network) -> tuple:
     return tuple(map(rule.parameterisation.start, network.weights))
 
 
+def to_numpy(array) -> np.ndarray:
+    """A numpy array, or a torch tensor on any device, as a numpy array."""
+    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
+
+
 def _as(like, array):
     """A numpy array in the library, dtype and device of another array."""
     if isinstance(like, np.ndarray):
@@ -110,7 +115,7 @@ def redraw(rule, state: State, rng: np.random.Generator) -> State:
     """The same state with the feedback of a rule that draws it anew at every step."""
     feedback = []
     for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
-        forward = np.asarray(state.matrices[edge.activity])
+        forward = to_numpy(state.matrices[edge.activity])
         drawn = rule.feedback.start(rng, forward, forward.shape[-1] ** -0.5)
         feedback.append(tuple(_as(old, new) for old, new in zip(stored, drawn, strict=True)))
     return State(state.weights, tuple(feedback))
@@ -171,6 +176,12 @@ def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None =
     >>> [w.shape for w in v.weights], float(abs(v.weights[1]).max())
     ([(3, 2), (2, 3)], 0.0)
     """
+    v = moves(rule, state, batch, rng)
+    return tree_map(lambda x, dx: 0 * x if dx is None else dx, state, v)
+
+
+def moves(rule, state: State, batch: Batch, rng: np.random.Generator | None = None) -> State:
+    """The `velocity`, with None for every feedback matrix that stays as it is."""
     batch = rule.activity.prepared(batch)
     seen, decay, part = signals(rule, state, batch), rule.decay, rule.parameterisation
     frames = {edge.activity: stored[0] for edge, stored in _pairs(rule, state) if stored}
@@ -184,9 +195,9 @@ def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None =
     feedback = []
     for edge, stored in _pairs(rule, state):
         moments = _moments(rule.plasticity.reads, seen, edge.activity, maps, batch)
-        moves = rule.plasticity.velocity(stored, moments)
+        learned = rule.plasticity.velocity(stored, moments)
         feedback.append(
-            tuple(0 * B if dB is None else _decayed(dB, decay, B) for B, dB in zip(stored, moves, strict=True))
+            tuple(None if dB is None else _decayed(dB, decay, B) for B, dB in zip(stored, learned, strict=True))
         )
     return State(weights, tuple(feedback))
 

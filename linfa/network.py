@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from linfa.algebra import T
+from linfa.streams import stream
+
 
 def _orthonormal(rng, batch, rows, columns):
     """Matrices (*batch, rows, columns) with orthonormal columns, or rows where there are fewer of them."""
     tall = rng.standard_normal((*batch, max(rows, columns), min(rows, columns)))
     Q, R = np.linalg.qr(tall)
     Q = Q * np.sign(np.diagonal(R, axis1=-2, axis2=-1))[..., None, :]
-    return Q if rows >= columns else np.swapaxes(Q, -1, -2)
+    return Q if rows >= columns else T(Q)
 
 
 def _widths(widths):
@@ -70,12 +73,16 @@ class Network:
 
         Args:
             widths: n_0, n_1 .. n_L.
-            scale: gain; 1 keeps the size of a signal.
-            seed: of the generator.
-            batch: leading axes of an ensemble.
+            scale: gain; 1 keeps the size of a signal.  Many (...) make an ensemble.
+            seed: of the generator.  An array of seeds makes an ensemble of what each gives alone.
+            batch: leading axes of an ensemble from one generator, behind those of the seeds.
+
+        >>> Network.small((2, 4, 2), scale=np.array([0.1, 1.0]), seed=[5, 5])
+        Network(2-4-2, ensemble 2)
         """
-        rng, n = np.random.default_rng(seed), _widths(widths)
-        return cls(tuple(scale / np.sqrt(a) * rng.standard_normal((*batch, b, a)) for a, b in itertools.pairwise(n)))
+        rng, n, batch = stream(seed), _widths(widths), (*np.shape(seed), *batch)
+        gain = np.asarray(scale)[..., None, None]
+        return cls(tuple(gain / np.sqrt(a) * rng.standard_normal((*batch, b, a)) for a, b in itertools.pairwise(n)))
 
     @classmethod
     def zero(cls, widths: Sequence[int], batch: tuple = ()):
@@ -89,7 +96,7 @@ class Network:
 
         The rank is the smallest width.
         """
-        rng, n = np.random.default_rng(seed), _widths(widths)
+        rng, n, batch = stream(seed), _widths(widths), (*np.shape(seed), *batch)
         frames = [_orthonormal(rng, batch, a, min(n)) for a in n]
         return cls(_chain(frames, np.full(min(n), scale)))
 
@@ -98,7 +105,7 @@ class Network:
         """The balanced start along the singular vectors of a task, Sigma = U S V^T: W_L .. W_1 = U diag(u) V^T.
 
         Args:
-            task: a `Task`.
+            task: a `Task`; an ensemble of tasks makes one of networks.
             hidden: widths of the hidden layers.
             strengths: u >= 0 of each mode, one number or one for each of min(n_in, n_out) modes.
             seed: of the frames in the hidden layers.
@@ -107,10 +114,11 @@ class Network:
             ValueError: if a hidden layer is narrower than the number of modes.
         """
         U, s, Vt = np.linalg.svd(task.Syx, full_matrices=False)
-        if min(hidden, default=len(s)) < len(s):
-            raise ValueError(f"hidden widths {tuple(hidden)} are too narrow for the {len(s)} modes of the task")
-        rng = np.random.default_rng(seed)
-        frames = [Vt.T, *(_orthonormal(rng, (), k, len(s)) for k in hidden), U]
+        *ensemble, modes = s.shape
+        if min(hidden, default=modes) < modes:
+            raise ValueError(f"hidden widths {tuple(hidden)} are too narrow for the {modes} modes of the task")
+        rng = stream(seed)
+        frames = [T(Vt), *(_orthonormal(rng, ensemble, k, modes) for k in hidden), U]
         root = np.broadcast_to(np.asarray(strengths, float), s.shape) ** (1 / (len(frames) - 1))
         return cls(_chain(frames, root))
 
@@ -135,4 +143,4 @@ class Network:
 
 
 def _chain(frames, diagonal):
-    return tuple((b * diagonal) @ np.swapaxes(a, -1, -2) for a, b in itertools.pairwise(frames))
+    return tuple((b * diagonal[..., None, :]) @ T(a) for a, b in itertools.pairwise(frames))

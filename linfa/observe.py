@@ -39,7 +39,7 @@ def loss(rule, state, task) -> np.ndarray:
 def mode_strengths(rule, state, task) -> np.ndarray:
     """u_i^T W v_i along the singular vectors of the least-squares map (..., min(n_out, n_in))."""
     U, _, Vt = np.linalg.svd(task.optimum, full_matrices=False)
-    return np.einsum("oi,...on,in->...i", U, network_map(rule, state, task), Vt)
+    return np.einsum("...oi,...on,...in->...i", U, network_map(rule, state, task), Vt)
 
 
 def singular_values(rule, state, task) -> np.ndarray:

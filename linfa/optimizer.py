@@ -17,7 +17,10 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def step(self, memory, velocity) -> tuple[Any, Any]:
-        """The direction of a step, of the structure of the velocity, and what is remembered after it."""
+        """The direction of a step, of the structure of the velocity, and what is remembered after it.
+
+        A velocity is None where nothing moves, and so is the direction.
+        """
 
 
 @final
@@ -64,7 +67,10 @@ class Adam(Optimizer):
     def step(self, memory, velocity):
         (count, first, second), (a, b) = memory, self.betas
         count += 1
-        first = tree_map(lambda m, v: a * m + (1 - a) * v, first, velocity)
-        second = tree_map(lambda m, v: b * m + (1 - b) * v**2, second, velocity)
-        direction = tree_map(lambda m, s: m / (1 - a**count) / ((s / (1 - b**count)) ** 0.5 + self.eps), first, second)
-        return direction, (count, first, second)
+        first = tree_map(lambda m, v: None if v is None else a * m + (1 - a) * v, first, velocity)
+        second = tree_map(lambda m, v: None if v is None else b * m + (1 - b) * v**2, second, velocity)
+
+        def direction(m, s):
+            return None if m is None else m / (1 - a**count) / ((s / (1 - b**count)) ** 0.5 + self.eps)
+
+        return tree_map(direction, first, second), (count, first, second)

@@ -91,7 +91,8 @@ def modes(ax, run):
     """
     import numpy as np
 
-    targets = np.linalg.svd(run.task.optimum, compute_uv=False)
+    values = np.linalg.svd(run.task.optimum, compute_uv=False)
+    targets = values.reshape(-1, values.shape[-1]).mean(0)  # of an ensemble of tasks, as its strengths
     for i, target in reversed(list(enumerate(targets))):
         null = target <= 1e-10 * targets[0]
         shade = "#9A9A9A" if null else _shade(i)

@@ -1,9 +1,13 @@
 """Gradient flow and gradient descent on the vector field of a rule."""
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 
-from linfa.dynamics import State, redraw, start, stored_weights, velocity
+from linfa.dynamics import State, moves, redraw, start, stored_weights, to_numpy, velocity
 from linfa.optimizer import Optimizer, Plain
+from linfa.streams import stream
 from linfa.trajectory import Trajectory
 from linfa.tree import leaves, tree_map
 
@@ -20,9 +24,15 @@ def _check(rule, task, network, feedback, seed) -> State:
             f"the task maps {task.n_in} inputs to {task.n_out} outputs, the network {network.widths[0]} to "
             f"{network.widths[-1]}"
         )
+    _check_ensemble(task, network.batch)
     if feedback is None:
         return start(rule, network, seed)
     return State(stored_weights(rule, network), check_feedback(rule, network, feedback))
+
+
+def _check_ensemble(task, axes):
+    if task.ensemble not in ((), axes):
+        raise ValueError(f"an ensemble of tasks has the axes of the networks, {tuple(axes)}; got {task.ensemble}")
 
 
 def _continued(rule, task, state, feedback) -> State:
@@ -38,6 +48,7 @@ def _continued(rule, task, state, feedback) -> State:
         raise ValueError(
             f"the task maps {task.n_in} inputs to {task.n_out} outputs, the state {sizes[0]} to {sizes[1]}"
         )
+    _check_ensemble(task, state.matrices[0].shape[:-2])
     if len(state.feedback) != len(rule.route.edges(len(state.weights))):
         raise ValueError(f"{rule.name} does not store feedback for {len(state.feedback)} edges at this depth")
     return state
@@ -161,12 +172,13 @@ def descend(
 
     Args:
         rule: a `Rule`.
-        task: a `Task`.
+        task: a `Task`, or an ensemble of them that fits the network's.
         network: a `Network` at step 0, or a `State` to go on from; leading axes make an ensemble.
         lr: learning rate, of weights and feedback alike.
         steps: number of steps.
         batch_size: None for the exact moments of the task, else samples drawn for each step.
-        seed: of the feedback, of the mini-batches, and of sampled directions.
+        seed: of the feedback, of the mini-batches, and of sampled directions.  An array of seeds, one for each member
+            of an ensemble, gives each what it gives alone.
         feedback: for each edge the matrices to store, instead of drawing them.
         record: keep every so many steps, and the last.
         optimizer: what a step makes of the velocity; `linfa.optimizer.Adam` is the other.
@@ -188,18 +200,11 @@ def descend(
         raise ValueError(f"lr is a positive number; got {lr}")
     if steps < 0 or record < 1:
         raise ValueError(f"steps is at least 0 and record at least 1; got {steps} and {record}")
-    state = _check(rule, task, network, feedback, seed)
-    draws, redraws, directions = (np.random.default_rng((seed, stream)) for stream in (1, 2, 3))
-    population = _like(task.batch, state)
-    kept, times, memory = [state], [0.0], optimizer.start(state)
-    for step in range(1, steps + 1):
-        batch = population if batch_size is None else _like(task.sample(batch_size, draws), state)
-        if rule.feedback.redrawn:
-            state = redraw(rule, state, redraws)
-        with np.errstate(over="ignore", invalid="ignore"):
-            direction, memory = optimizer.step(memory, velocity(rule, state, batch, directions))
-            state = retract(rule, advance(state, direction, lr))
-        if not all(bool((abs(w) < 1e150).all()) for w in leaves(state.weights)):
+    begin = _check(rule, task, network, feedback, seed)
+    kept, times = [begin], [0.0]
+    path = descent(rule, task, begin, lr, batch_size, seed, optimizer)
+    for step, state in enumerate(itertools.islice(path, steps), 1):
+        if not _finite(state):
             raise Diverged(f"{rule.name} diverged at step {step} with lr={lr:g}: use a smaller learning rate")
         if step % record == 0 or step == steps:
             kept.append(state)
@@ -207,9 +212,40 @@ def descend(
     return Trajectory(rule, task, np.array(times), _stack(kept))
 
 
-def advance(state: State, v: State, lr: float) -> State:
-    """One explicit Euler step, state + lr * v."""
-    return tree_map(lambda x, dx: x + lr * dx, state, v)
+def descent(
+    rule, task, state: State, lr, batch_size: int | None = None, seed=0, optimizer: Optimizer = Plain()  # noqa: B008
+) -> Iterator[State]:  # fmt: skip
+    """The state after each step of descent, without end.
+
+    Members of an ensemble never meet: one that diverges becomes inf and nan, and leaves the others as they are.
+
+    Args:
+        rule, task, batch_size, optimizer: as in `descend`.
+        state: at step 0.
+        lr: learning rate; an array (..., 1, 1) has one for each member.
+        seed: of the mini-batches, of feedback that is drawn anew and of sampled directions, as in `descend`.
+    """
+    draws, redraws, directions = (stream(seed, number) for number in (1, 2, 3))
+    population, memory = like(task.batch, state), optimizer.start(state)
+    while True:
+        batch = population if batch_size is None else like(task.sample(batch_size, draws), state)
+        if rule.feedback.redrawn:
+            state = redraw(rule, state, redraws)
+        with np.errstate(over="ignore", invalid="ignore"):
+            direction, memory = optimizer.step(memory, moves(rule, state, batch, directions))
+            state = retract(rule, advance(state, direction, lr))
+        yield state
+
+
+def _finite(state) -> bool:
+    """Whether no weight has left the finite numbers, by the sum of squares: one pass, and nothing is stored."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return all(bool(w.ravel() @ w.ravel() < 1e300) for w in leaves(state.weights))
+
+
+def advance(state: State, v: State, lr) -> State:
+    """One explicit Euler step, state + lr * v; what has no velocity, None, stays as it is."""
+    return tree_map(lambda x, dx: x if dx is None else x + lr * dx, state, v)
 
 
 def retract(rule, state: State) -> State:
@@ -217,7 +253,7 @@ def retract(rule, state: State) -> State:
     return State(tuple(map(rule.parameterisation.retract, state.weights)), state.feedback)
 
 
-def _like(batch, state):
+def like(batch, state):
     """The batch in the library, dtype and device of the state."""
     first = leaves(state)[0]
     if isinstance(first, np.ndarray):
@@ -229,6 +265,6 @@ def _stack(states) -> State:
     """States along a new first axis, as numpy arrays."""
 
     def stack(*parts):
-        return np.stack([np.asarray(part) if isinstance(part, np.ndarray) else part.cpu().numpy() for part in parts])
+        return np.stack([to_numpy(part) for part in parts])
 
     return tree_map(stack, *states)

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from linfa.algebra import T, beside
+from linfa.algebra import T, beside, reciprocal
+from linfa.streams import stream
 
 
 class Batch(NamedTuple):
@@ -16,7 +17,7 @@ class Batch(NamedTuple):
     that reproduce its moments exactly), so per-batch rules and population theory are one code.
 
     Args:
-        X: (n_in, N).
+        X: (n_in, N); leading axes make an ensemble of tasks, member by member the world of an ensemble of networks.
         Y: (n_out, N).
         one: (N, 1), what a constant 1 looks like: E[s] = S one for a signal S; None for a population of zero mean.
     """
@@ -34,47 +35,51 @@ class Batch(NamedTuple):
         >>> float((batch.with_unit_constant().one ** 2).sum().round(12))
         1.0
         """
-        if self.one is None or (left := 1 - float((self.one**2).sum())) < 1e-12:
+        if self.one is None:
+            return self
+        left = 1 - (self.one**2).sum((-2, -1))[..., None, None]
+        if (left < 1e-12).all():
             return self
         X, Y = (beside(part, 0 * part[..., :1]) for part in (self.X, self.Y))
-        return Batch(X, Y, T(beside(T(self.one), 0 * T(self.one)[..., :1] + left**0.5)))
+        return Batch(X, Y, T(beside(T(self.one), left.clip(0) ** 0.5)))
 
 
 def _symmetric(name, S, n):
     S = np.asarray(S, dtype=float)
-    if S.shape != (n, n):
+    if S.shape[-2:] != (n, n):
         raise ValueError(f"{name} is ({n}, {n}); got shape {S.shape}")
     if not np.isfinite(S).all():
         raise ValueError(f"{name} has entries that are not finite")
-    asymmetry = np.abs(S - S.T).max(initial=0)
+    asymmetry = np.abs(S - T(S)).max(initial=0)
     if asymmetry > 1e-10 * max(1.0, np.abs(S).max(initial=0)):
         raise ValueError(f"{name} is not symmetric: entries differ by up to {asymmetry:.3g}")
-    S = (S + S.T) / 2
-    lowest, highest = np.linalg.eigvalsh(S)[[0, -1]]
-    if lowest < -1e-10 * max(1.0, highest):
-        raise ValueError(f"{name} is not a second moment: it has the negative eigenvalue {lowest:.3g}")
+    S = (S + T(S)) / 2
+    values = np.linalg.eigvalsh(S)
+    if (values[..., 0] < -1e-10 * np.maximum(1.0, values[..., -1])).any():
+        raise ValueError(f"{name} is not a second moment: it has the negative eigenvalue {values.min():.3g}")
     return S
 
 
 def _root(S):
     """Symmetric square root and its pseudo-inverse."""
     values, basis = np.linalg.eigh(S)
-    keep = values > 1e-12 * max(values.max(initial=0), 1e-300)
-    root = np.where(keep, np.sqrt(np.where(keep, values, 1)), 0)
-    inverse = np.where(keep, 1 / np.where(keep, root, 1), 0)
-    return (basis * root) @ basis.T, (basis * inverse) @ basis.T
+    keep = values > 1e-12 * np.maximum(values[..., -1:], 1e-300)
+    root = np.where(keep, np.sqrt(np.where(keep, values, 1)), 0)[..., None, :]
+    return (basis * root) @ T(basis), (basis * reciprocal(root)) @ T(basis)
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
     """Regression of y on x, known by its second moments.
 
+    Leading axes of Syx make an ensemble of tasks, one for each member of an ensemble of networks.
+
     Args:
         Sxx: E[x x^T], (n_in, n_in).
         Syx: E[y x^T], (n_out, n_in).
         Syy: E[y y^T], (n_out, n_out); by default that of noiseless targets, Syx Sxx^+ Syx^T.
         mean_x, mean_y: means, (n_in,) and (n_out,); zero by default.
-        inputs, targets: the samples behind the moments, (N, n_in) and (N, n_out), if there are any.
+        inputs, targets: the samples behind the moments, (N, n_in) and (N, n_out), if there are any; not of an ensemble.
 
     Raises:
         ValueError: on shapes that do not match, entries that are not finite, a moment that is not symmetric or not
@@ -97,20 +102,20 @@ class Task:
 
     def __post_init__(self):
         Syx = np.asarray(self.Syx, dtype=float)
-        if Syx.ndim != 2 or not Syx.size:
-            raise ValueError(f"Syx is a matrix (n_out, n_in); got shape {Syx.shape}")
+        if Syx.ndim < 2 or not Syx.size:
+            raise ValueError(f"Syx is a matrix (..., n_out, n_in); got shape {Syx.shape}")
         if not np.isfinite(Syx).all():
             raise ValueError("Syx has entries that are not finite")
-        m, n = Syx.shape
+        ensemble, (m, n) = Syx.shape[:-2], Syx.shape[-2:]
         Sxx = _symmetric("Sxx", self.Sxx, n)
         inverse = _root(Sxx)[1]
         whitened = Syx @ inverse
-        explained = whitened @ whitened.T
+        explained = whitened @ T(whitened)
         outside = np.abs(Syx - whitened @ _root(Sxx)[0]).max()
         if outside > 1e-8 * max(1.0, np.abs(Syx).max()):
             raise ValueError(f"Syx reaches directions in which Sxx has no variance (by {outside:.3g})")
         Syy = explained if self.Syy is None else _symmetric("Syy", self.Syy, m)
-        lowest = np.linalg.eigvalsh(Syy - explained)[0]
+        lowest = np.linalg.eigvalsh(Syy - explained).min()
         if lowest < -1e-8 * max(1.0, np.abs(Syy).max()):
             raise ValueError(
                 f"Syy is too small for Syx and Sxx: Syy - Syx Sxx^-1 Syx^T has the negative eigenvalue {lowest:.3g}"
@@ -119,9 +124,18 @@ class Task:
             object.__setattr__(self, name, value)
         for name, size in (("mean_x", n), ("mean_y", m)):
             mean = np.zeros(size) if getattr(self, name) is None else np.asarray(getattr(self, name), dtype=float)
-            if mean.shape != (size,):
+            if mean.shape[-1:] != (size,):
                 raise ValueError(f"{name} has shape ({size},); got {mean.shape}")
             object.__setattr__(self, name, mean)
+        for name, axes in (("Sxx", 2), ("Syy", 2), ("mean_x", 1), ("mean_y", 1)):
+            value = getattr(self, name)
+            if value.shape[:-axes] not in ((), ensemble):
+                raise ValueError(f"all moments of an ensemble have the same leading axes, or none; got {value.shape} "
+                                 f"for {name} and {Syx.shape} for Syx")  # fmt: skip
+            if value.shape[:-axes] != ensemble:
+                object.__setattr__(self, name, np.broadcast_to(value, (*ensemble, *value.shape[-axes:])))
+        if ensemble and self.inputs is not None:
+            raise ValueError("samples belong to a single task, and Syx has the leading axes of an ensemble")
 
     @classmethod
     def from_spectrum(cls, singular_values, n_in=None, n_out=None, Sxx=None, noise: float = 0.0, seed: int = 0):
@@ -132,7 +146,10 @@ class Task:
             n_in, n_out: dimensions; by default the number of singular values.
             Sxx: second moment of the inputs; white by default.
             noise: standard deviation of independent label noise.
-            seed: of the singular vectors.
+            seed: of the singular vectors.  An array of seeds makes an ensemble of what each gives alone.
+
+        >>> Task.from_spectrum([2.0, 1.0], n_in=3, seed=[4, 5])
+        Task(3 -> 2, white, ensemble 2)
         """
         s = np.atleast_1d(np.asarray(singular_values, dtype=float))
         n, m = n_in or len(s), n_out or len(s)
@@ -140,25 +157,26 @@ class Task:
             raise ValueError(f"singular values are finite and not negative; got {s.tolist()}")
         if len(s) > min(n, m):
             raise ValueError(f"{len(s)} singular values do not fit a map from {n} inputs to {m} outputs")
-        rng = np.random.default_rng(seed)
-        U, V = (np.linalg.qr(rng.standard_normal((size, len(s))))[0] for size in (m, n))
-        return cls.teacher((U * s) @ V.T, Sxx=Sxx, noise=noise)
+        rng = stream(seed)
+        U, V = (np.linalg.qr(rng.standard_normal((*np.shape(seed), size, len(s))))[0] for size in (m, n))
+        return cls.teacher((U * s) @ T(V), Sxx=Sxx, noise=noise)
 
     @classmethod
     def teacher(cls, weight, Sxx=None, noise: float = 0.0):
         """Targets y = weight x + noise.
 
         Args:
-            weight: the teacher's map (n_out, n_in).
+            weight: the teacher's map (..., n_out, n_in); leading axes make an ensemble.
             Sxx: second moment of the inputs; white by default.
             noise: standard deviation of independent label noise.
         """
         weight = np.atleast_2d(np.asarray(weight, dtype=float))
-        Sxx = np.eye(weight.shape[1]) if Sxx is None else _symmetric("Sxx", Sxx, weight.shape[1])
+        m, n = weight.shape[-2:]
+        Sxx = np.eye(n) if Sxx is None else _symmetric("Sxx", Sxx, n)
         if noise < 0:
             raise ValueError(f"noise is a standard deviation, at least 0; got {noise}")
         Syx = weight @ Sxx
-        return cls(Sxx, Syx, Syx @ weight.T + noise**2 * np.eye(len(weight)))
+        return cls(Sxx, Syx, Syx @ T(weight) + noise**2 * np.eye(m))
 
     @classmethod
     def from_data(cls, inputs, targets, center: bool = False):
@@ -196,12 +214,17 @@ class Task:
     @property
     def n_in(self) -> int:
         """Input dimension."""
-        return self.Syx.shape[1]
+        return self.Syx.shape[-1]
 
     @property
     def n_out(self) -> int:
         """Target dimension."""
-        return self.Syx.shape[0]
+        return self.Syx.shape[-2]
+
+    @property
+    def ensemble(self) -> tuple[int, ...]:
+        """Leading axes of an ensemble of tasks."""
+        return self.Syx.shape[:-2]
 
     @property
     def whiteness_violation(self) -> float:
@@ -210,7 +233,7 @@ class Task:
 
     @functools.cached_property
     def optimum(self) -> np.ndarray:
-        """The least-squares map Syx Sxx^+ (n_out, n_in)."""
+        """The least-squares map Syx Sxx^+ (..., n_out, n_in)."""
         inverse = _root(self.Sxx)[1]
         return self.Syx @ inverse @ inverse
 
@@ -219,40 +242,42 @@ class Task:
         """The whole population as n_in + n_out columns with exactly its moments."""
         root, inverse = _root(self.Sxx)
         whitened = self.Syx @ inverse
-        noise, _ = _root(_clipped(self.Syy - whitened @ whitened.T))
-        X = np.concatenate([root, np.zeros((self.n_in, self.n_out))], axis=1)
-        Y = np.concatenate([whitened, noise], axis=1)
-        if not noise.any():
-            X, Y = root, whitened
-        mean = np.concatenate([self.mean_x, self.mean_y])
-        one = np.linalg.pinv(np.concatenate([X, Y]), rcond=1e-10) @ mean if mean.any() else None
-        return Batch(X, Y, None if one is None else one[:, None])
+        noise, _ = _root(_clipped(self.Syy - whitened @ T(whitened)))
+        X, Y = root, whitened
+        if noise.any():
+            X, Y = beside(root, np.zeros_like(T(whitened))), beside(whitened, noise)
+        if not (self.mean_x.any() or self.mean_y.any()):
+            return Batch(X, Y)
+        columns, mean = np.concatenate([X, Y], axis=-2), np.concatenate([self.mean_x, self.mean_y], axis=-1)
+        return Batch(X, Y, np.linalg.pinv(columns, rcond=1e-10) @ mean[..., None])
 
     def sample(self, size: int, rng: np.random.Generator) -> Batch:
         """A mini-batch: rows of the data drawn without replacement, or draws of a normal population without data.
 
         Args:
             size: number of samples N.
-            rng: the generator.
+            rng: the generator; `linfa.streams.Streams` draw for each member of an ensemble from a stream of its own.
         """
         if self.inputs is not None:
             if size > len(self.inputs):
                 raise ValueError(f"a batch of {size} does not fit the {len(self.inputs)} samples of the task")
             rows = rng.choice(len(self.inputs), size, replace=False)
-            x, y = self.inputs[rows], self.targets[rows]
+            x, y = T(self.inputs[rows]), T(self.targets[rows])
         else:
             X, Y, one = self.batch
-            z = rng.standard_normal((X.shape[1], size))
+            z = rng.standard_normal((*getattr(rng, "shape", self.ensemble), X.shape[-1], size))
             if one is not None:
                 # The root of the covariance I - one one^T of the columns' coefficients, then their mean.
-                length = one.T @ one
-                z = z - one @ (one.T @ z) * (1 - np.sqrt(np.clip(1 - length, 0, 1))) / length + one
-            x, y = (X @ z).T, (Y @ z).T
+                length = T(one) @ one
+                z = z - one @ (T(one) @ z) * (1 - np.sqrt(np.clip(1 - length, 0, 1))) / length + one
+            x, y = X @ z, Y @ z
         root = np.sqrt(size)
-        return Batch(x.T / root, y.T / root, np.full((size, 1), 1 / root))
+        return Batch(x / root, y / root, np.full((size, 1), 1 / root))
 
     def __repr__(self):
         kind = "white" if self.whiteness_violation < 1e-8 else "not white"
+        if self.ensemble:
+            return f"Task({self.n_in} -> {self.n_out}, {kind}, ensemble {'x'.join(map(str, self.ensemble))})"
         s = np.linalg.svd(self.optimum, compute_uv=False)
         s = s[s > 1e-10 * max(s[0], 1e-300)]
         values = ", ".join(f"{v:.4g}" for v in s[:6]) + ", ..." * (len(s) > 6)
@@ -261,6 +286,6 @@ class Task:
 
 def _clipped(S):
     """The nearest positive semi-definite matrix, with rounding errors set to zero."""
-    values, basis = np.linalg.eigh((S + S.T) / 2)
-    scale = max(np.abs(values).max(initial=0), 1e-300)
-    return (basis * np.where(values > 1e-12 * max(scale, 1.0), values, 0)) @ basis.T
+    values, basis = np.linalg.eigh((S + T(S)) / 2)
+    scale = np.maximum(np.abs(values).max(-1, keepdims=True), 1.0)
+    return (basis * np.where(values > 1e-12 * scale, values, 0)[..., None, :]) @ T(basis)

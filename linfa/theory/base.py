@@ -75,6 +75,8 @@ class Theory(abc.ABC):
         shapes = ", ".join(str(np.shape(w)) for w in weights)
         if any(np.ndim(w) != 2 for w in weights):
             raise AssumptionError(f"the start is not a single network: its weights have shapes {shapes}")
+        if self.task.ensemble:
+            raise AssumptionError(f"the task is not a single one: it is an ensemble of {self.task.ensemble}")
         if (np.shape(weights[-1])[0], np.shape(weights[0])[1]) != (self.task.n_out, self.task.n_in):
             raise ValueError(f"the task maps {self.task.n_in} inputs to {self.task.n_out} outputs; weights: {shapes}")
         if len(self.start.feedback) != len(self.rule.route.edges(len(weights))):

@@ -1,4 +1,4 @@
-"""The command line: linfa demo | derive | discover | simulate | verify | atlas | train | reproduce | data."""
+"""The command line: linfa demo | derive | discover | simulate | sweep | verify | atlas | train | reproduce | data."""
 
 import dataclasses
 import importlib.util
@@ -206,6 +206,120 @@ class SimulateCommand:
 
 
 @dataclass(frozen=True)
+class SweepCommand:
+    """Train ensembles of linear networks over rules, ranks, shapes, scales, learning rates and seeds.
+
+    Prints medians over the seeds and draws a phase diagram; the folder has a row for every network, and the same command
+    goes on where it was stopped.
+    """
+
+    rules: Positional[tuple[Name, ...]]
+    """Names of the rules."""
+    ranks: tuple[int, ...] = ()
+    """Ranks of the feedback (ldfa); by default 1."""
+    plasticity: Literal["oja", "hebb", "normative", "kolen-pollack", "fixed"] = "oja"
+    """How the feedback learns (ldfa)."""
+    direct: bool = False
+    """Broadcast the error instead of going layer by layer (ldfa)."""
+    spectrum: tuple[float, ...] = (3.0, 2.0, 1.0)
+    """Singular values of the tasks, whose singular vectors are drawn with every seed."""
+    inputs: int | None = None
+    """Input dimension, by default the number of singular values."""
+    outputs: int | None = None
+    """Output dimension, by default the number of singular values."""
+    noise: float = 0.0
+    """Standard deviation of the label noise."""
+    depths: tuple[int, ...] = (3,)
+    """Numbers of weights."""
+    widths: tuple[int, ...] = (10,)
+    """Widths of all hidden layers."""
+    scales: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    """Sizes of the weights at the start, in units of a layer of unit gain."""
+    lrs: tuple[float, ...] = (0.03,)
+    """Learning rates."""
+    seeds: int = 10
+    """How many networks of each kind."""
+    seed: int = 0
+    """The first of their seeds."""
+    steps: int = 1000
+    """Steps of descent."""
+    batch_size: int | None = None
+    """Samples a step; by default the exact moments of the task."""
+    out: Path = Path("linfa-sweep")
+    """Folder of the rows."""
+    workers: int = 1
+    """Processes; for clusters see linfa.sweep.run."""
+    device: str | None = None
+    """Run in torch on this device (cpu, cuda) instead of numpy."""
+    figure: Path | None = None
+    """Write a phase diagram (png, svg, pdf)."""
+    axes: tuple[Literal["rank", "task", "depth", "width", "scale", "lr"], ...] = ()
+    """One or two axes of the diagram; by default the two with most values."""
+    value: Literal["loss", "reach_time", "update_alignment", "feedback_alignment", "effective_rank", "diverged"] = (
+        "loss"
+    )
+    """What the diagram shows."""
+    parquet: Path | None = None
+    """Write the rows as a Parquet file too (needs pyarrow)."""
+    json: bool = False
+    """Print the table as JSON."""
+
+    def run(self):
+        from linfa import phase, sweep
+
+        if self.parquet:
+            sweep.parquet_library()
+        plan = sweep.Sweep(
+            tuple(map(self._rule, self.rules)),
+            ranks=self.ranks, tasks=(self.spectrum,), inputs=self.inputs, outputs=self.outputs, noise=self.noise,
+            depths=self.depths, widths=self.widths, scales=self.scales, lrs=self.lrs,
+            seeds=range(self.seed, self.seed + self.seeds), steps=self.steps, batch_size=self.batch_size,
+        )  # fmt: skip
+        rows = self._rows(plan)
+        table = phase.table(rows)
+        if self.json:
+            print(json.dumps(table, indent=1))
+        else:
+            print(_columns(table))
+            print(f"{len(rows)} networks, one a row: {self.out / 'sweep.csv'}")
+        if self.parquet:
+            sweep.write_parquet(rows, self.parquet)
+        if self.figure:
+            phase.figure(rows, self.axes, self.value).savefig(self.figure)
+        return 0
+
+    def _rule(self, name):
+        make = CATALOGUE[name]
+        takes = inspect.signature(make).parameters
+        given = {"rank": self.ranks[0] if self.ranks else 1, "plasticity": self.plasticity, "direct": self.direct}
+        if not self.ranks and "rank" in takes and takes["rank"].default is not inspect.Parameter.empty:
+            del given["rank"]  # which is the rule's own
+        return make(**{key: value for key, value in given.items() if key in takes})
+
+    def _rows(self, plan):
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        from linfa.sweep import run
+
+        if self.workers == 1:
+            return run(plan, self.out, device=self.device)
+        with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
+            return run(plan, self.out, pool, self.device)
+
+
+def _columns(table: list[dict]) -> str:
+    """A table of rows with the same keys, as aligned text."""
+    cells = [list(table[0])] + [[_cell(value) for value in row.values()] for row in table]
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(f"{text:>{size}}" for text, size in zip(line, sizes, strict=True)) for line in cells)
+
+
+def _cell(value):
+    return "-" if value is None else value if isinstance(value, str) else f"{value:.3g}"
+
+
+@dataclass(frozen=True)
 class VerifyCommand(Choice):
     """Check every claim of a rule and print its certificate; the exit status says whether it passed.
 
@@ -312,6 +426,7 @@ COMMANDS = {
     "demo": DemoCommand,
     "derive": DeriveCommand,
     "simulate": SimulateCommand,
+    "sweep": SweepCommand,
     "verify": VerifyCommand,
     "discover": DiscoverCommand,
     "atlas": AtlasCommand,

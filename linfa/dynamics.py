@@ -76,7 +76,6 @@ def start(rule, network, seed: int = 0) -> State:
     Raises:
         ValueError: if the rule does not fit, such as a rank above every width.
     """
-    like = network.weights[0]
     edges, widths = rule.route.edges(network.depth), network.widths
     rule.feedback.check([(widths[edge.activity], widths[edge.source]) for edge in edges])
     weights = stored_weights(rule, network)
@@ -85,7 +84,7 @@ def start(rule, network, seed: int = 0) -> State:
     for edge in edges:
         forward = product(tuple(reversed(arrays[edge.activity : edge.source])))
         stored = rule.feedback.start(stream(seed, edge.activity), forward, forward.shape[-1] ** -0.5)
-        feedback.append(tuple(_as(like, matrix) for matrix in stored))
+        feedback.append(tuple(like(network.weights[0], matrix) for matrix in stored))
     return State(weights, tuple(feedback))
 
 
@@ -104,11 +103,9 @@ def to_numpy(array) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
 
 
-def _as(like, array):
+def like(other, array):
     """A numpy array in the library, dtype and device of another array."""
-    if isinstance(like, np.ndarray):
-        return array
-    return like.new_tensor(array)
+    return array if isinstance(other, np.ndarray) else other.new_tensor(array)
 
 
 def redraw(rule, state: State, rng: np.random.Generator) -> State:
@@ -117,7 +114,7 @@ def redraw(rule, state: State, rng: np.random.Generator) -> State:
     for edge, stored in zip(rule.route.edges(len(state.weights)), state.feedback, strict=True):
         forward = to_numpy(state.matrices[edge.activity])
         drawn = rule.feedback.start(rng, forward, forward.shape[-1] ** -0.5)
-        feedback.append(tuple(_as(old, new) for old, new in zip(stored, drawn, strict=True)))
+        feedback.append(tuple(like(old, new) for old, new in zip(stored, drawn, strict=True)))
     return State(state.weights, tuple(feedback))
 
 
@@ -217,7 +214,7 @@ def _forward_maps(rule, state, rng) -> dict:
     number = rule.plasticity.directions
     if rng is None or number is None:
         return exact
-    v = {cut: _as(J, rng.standard_normal((*J.shape[:-2], J.shape[-1], number))) for cut, J in exact.items()}
+    v = {cut: like(J, rng.standard_normal((*J.shape[:-2], J.shape[-1], number))) for cut, J in exact.items()}
     arrived: dict = {}
     for edge in edges:
         arrived[edge.source] = arrived.get(edge.source, 0) + exact[edge.activity] @ v[edge.activity]

@@ -30,10 +30,14 @@ def network_map(rule, state, task) -> np.ndarray:
 
 def loss(rule, state, task) -> np.ndarray:
     """1/2 E|y - y_hat|^2 (...), label noise included."""
+    return batch_loss(rule, state, task.batch)
+
+
+def batch_loss(rule, state, batch):
+    """The same over the columns of a batch, numpy or torch as the state."""
     if type(rule.activity) is Plain:
-        X, Y, _ = task.batch
-        return 0.5 * ((total_map(state) @ X - Y) ** 2).sum((-1, -2))
-    return 0.5 * (signals(rule, state, task.batch).errors[len(state.weights)] ** 2).sum((-1, -2))
+        return 0.5 * ((total_map(state) @ batch.X - batch.Y) ** 2).sum((-1, -2))
+    return 0.5 * (signals(rule, state, batch).errors[len(state.weights)] ** 2).sum((-1, -2))
 
 
 def mode_strengths(rule, state, task) -> np.ndarray:

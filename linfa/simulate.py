@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from linfa.dynamics import State, moves, redraw, start, stored_weights, to_numpy, velocity
+from linfa.dynamics import State, like, moves, redraw, start, stored_weights, to_numpy, velocity
 from linfa.optimizer import Optimizer, Plain
 from linfa.streams import stream
 from linfa.trajectory import Trajectory
@@ -226,9 +226,9 @@ def descent(
         seed: of the mini-batches, of feedback that is drawn anew and of sampled directions, as in `descend`.
     """
     draws, redraws, directions = (stream(seed, number) for number in (1, 2, 3))
-    population, memory = like(task.batch, state), optimizer.start(state)
+    population, memory = batch_like(state, task.batch), optimizer.start(state)
     while True:
-        batch = population if batch_size is None else like(task.sample(batch_size, draws), state)
+        batch = population if batch_size is None else batch_like(state, task.sample(batch_size, draws))
         if rule.feedback.redrawn:
             state = redraw(rule, state, redraws)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -253,12 +253,10 @@ def retract(rule, state: State) -> State:
     return State(tuple(map(rule.parameterisation.retract, state.weights)), state.feedback)
 
 
-def like(batch, state):
+def batch_like(state, batch):
     """The batch in the library, dtype and device of the state."""
     first = leaves(state)[0]
-    if isinstance(first, np.ndarray):
-        return batch
-    return type(batch)(*(None if part is None else first.new_tensor(part) for part in batch))
+    return type(batch)(*(None if part is None else like(first, part) for part in batch))
 
 
 def _stack(states) -> State:

@@ -1,5 +1,7 @@
 """Streams of random numbers: one for a network, or one for every member of an ensemble."""
 
+import functools
+
 import numpy as np
 
 
@@ -24,8 +26,12 @@ class Streams:
         seeds = np.asarray(seeds)
         if not seeds.size or not np.issubdtype(seeds.dtype, np.integer) or (seeds < 0).any():
             raise ValueError(f"seeds are whole numbers, at least 0; got {seeds.tolist()}")
-        self.shape = seeds.shape
-        self.members = [np.random.default_rng((seed, *path)) for seed in seeds.ravel().tolist()]
+        self.shape, self.paths = seeds.shape, [(seed, *path) for seed in seeds.ravel().tolist()]
+
+    @functools.cached_property
+    def members(self) -> list[np.random.Generator]:
+        """One generator for each member, made when the first number is drawn: a generator takes as long as a step."""
+        return list(map(np.random.default_rng, self.paths))
 
     def standard_normal(self, size) -> np.ndarray:
         """Standard normal numbers of a shape that begins with the axes of the ensemble."""

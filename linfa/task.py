@@ -237,6 +237,19 @@ class Task:
         inverse = _root(self.Sxx)[1]
         return self.Syx @ inverse @ inverse
 
+    def least_loss(self, rank: int | None = None) -> np.ndarray:
+        """The loss of the best linear map, of any rank or of at most the given one (...).
+
+        1/2 tr(Syy) - 1/2 sum_(j<=r) s_j^2 with the singular values s_j of Syx Sxx^(-1/2): reduced-rank regression
+        (Izenman 1975), for white inputs the theorem of Eckart & Young.
+
+        >>> float(Task.from_spectrum([3.0, 2.0, 1.0]).least_loss(rank=1).round(12))
+        2.5
+        """
+        s = np.linalg.svd(self.Syx @ _root(self.Sxx)[1], compute_uv=False)
+        total, learned = np.trace(self.Syy, axis1=-2, axis2=-1), (s[..., :rank] ** 2).sum(-1)
+        return 0.5 * np.where(total - learned > 1e-12 * total, total - learned, 0.0)
+
     @functools.cached_property
     def batch(self) -> Batch:
         """The whole population as n_in + n_out columns with exactly its moments."""

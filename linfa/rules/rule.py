@@ -125,12 +125,17 @@ class Rule:
         >>> ldfa(2).at_rank(3).feedback
         RandomFactors(rank=3, clamp=None)
         """
-        ranked = {
-            name: dataclasses.replace(getattr(self, name), rank=rank)
-            for name in ("feedback", "parameterisation")
-            if hasattr(getattr(self, name), "rank")
-        }
+        ranked = {name: dataclasses.replace(getattr(self, name), rank=rank) for name in self._ranked}
         return dataclasses.replace(self, **ranked)
+
+    @property
+    def has_rank(self) -> bool:
+        """Whether one of its parts has a rank."""
+        return bool(self._ranked)
+
+    @property
+    def _ranked(self):
+        return [name for name in ("feedback", "parameterisation") if hasattr(getattr(self, name), "rank")]
 
     @staticmethod
     def is_number(x) -> bool:

@@ -1,0 +1,54 @@
+"""Files of a run that are whole whenever they are read."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file in one go: a reader sees the old one or the new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text + "\n")
+    os.replace(part, path)
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Write rows as CSV, whose columns are all keys in the order of their appearance."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(part, path)
+
+
+def write_rows(folder: Path, name: str, rows: list[dict]) -> None:
+    """Write rows as ``name.jsonl`` and as ``name.csv``."""
+    write(folder / f"{name}.jsonl", "\n".join(map(json.dumps, rows)))
+    write_csv(folder / f"{name}.csv", rows)
+
+
+def claim(folder: Path, name: str, settings: dict) -> None:
+    """Make a folder that of a run with these settings, written as ``name``, or see that it is already.
+
+    Args:
+        folder: made if there is none.
+        name: of a JSON file.
+        settings: what makes the run what it is, as JSON has it.
+
+    Raises:
+        ValueError: naming the settings in which the folder's run differs; the folder stays as it is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    described, settings = folder / name, json.loads(json.dumps(settings))
+    if not described.exists():
+        return write(described, json.dumps(settings, indent=1))
+    old = json.loads(described.read_text())
+    changed = [key for key in settings if old.get(key) != settings[key]]
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run with another {', '.join(changed)} ("
+            + "; ".join(f"{key}: {old.get(key)} there, {settings[key]} here" for key in changed)
+            + "): resume with the same, or choose another folder"
+        )

@@ -267,6 +267,7 @@ class SweepCommand:
     def run(self):
         from linfa import phase, sweep
 
+        phase.check(self.axes, self.value)
         if self.parquet:
             sweep.parquet_library()
         plan = sweep.Sweep(
@@ -275,7 +276,11 @@ class SweepCommand:
             depths=self.depths, widths=self.widths, scales=self.scales, lrs=self.lrs,
             seeds=range(self.seed, self.seed + self.seeds), steps=self.steps, batch_size=self.batch_size,
         )  # fmt: skip
-        rows = self._rows(plan)
+        try:
+            rows = self._rows(plan)
+        except KeyboardInterrupt:
+            print(f"\nInterrupted. The same command goes on with the rows in {self.out.resolve()}", file=sys.stderr)
+            return 130
         table = phase.table(rows)
         if self.json:
             print(json.dumps(table, indent=1))

@@ -80,6 +80,19 @@ def table(rows: list[dict]) -> list[dict]:
     return lines
 
 
+def check(axes, value: str = "loss") -> None:
+    """See that a diagram of a value can be drawn over one or two axes; () is for those that vary.
+
+    Raises:
+        ValueError: for an unknown name, or more than two axes.
+    """
+    for name, known in ((value, VALUES), *((axis, AXES) for axis in axes)):
+        if name not in known:
+            raise ValueError(f"{name!r} cannot be drawn: choose one of {', '.join(known)}")
+    if len(set(axes)) > 2:
+        raise ValueError(f"a diagram has one or two axes; got {', '.join(axes)}")
+
+
 def figure(rows: list[dict], axes=(), value: str = "loss"):
     """Draw rows of `linfa.sweep.measure` over one or two axes.
 
@@ -100,11 +113,7 @@ def figure(rows: list[dict], axes=(), value: str = "loss"):
     if not rows:
         raise ValueError("there are no rows to draw")
     axes = tuple(axes) or varying(rows)[:2] or ("rank",)
-    for name, known in ((value, VALUES), *((axis, AXES) for axis in axes)):
-        if name not in known:
-            raise ValueError(f"{name!r} cannot be drawn: choose one of {', '.join(known)}")
-    if len(set(axes)) > 2:
-        raise ValueError(f"a diagram has one or two axes; got {', '.join(axes)}")
+    check(axes, value)
     axes = [axis for axis in AXES if axis in axes]
     pooled = [axis for axis in varying(rows) if axis not in axes] + ["seed"]
     with plot.style():

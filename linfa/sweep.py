@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import itertools
 import json
+import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -354,10 +355,11 @@ def run(
         ValueError: if the folder holds another sweep, which stays as it is.
 
     >>> import linfa, tempfile
-    >>> sweep = Sweep((linfa.ldfa(1, "fixed"),), ranks=(1, 2, 3), depths=(2,), lrs=(0.1,), seeds=range(4), steps=400)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     rows = run(sweep, folder)
-    >>> [round(np.median([row["loss"] for row in rows if row["rank"] == rank]), 1) for rank in (1, 2, 3)]
+    ...     rows = run(Sweep((linfa.bp(),), lrs=(0.02, 5.0), seeds=(0, 1)), folder)
+    ...     files = sorted(path.name for path in Path(folder).iterdir())
+    >>> files, [row["diverged"] for row in rows]
+    (['rows.jsonl', 'sweep.csv', 'sweep.json'], [False, False, True, True])
     """
     folder = Path(folder)
     log.claim(folder, "sweep.json", sweep.settings())
@@ -381,16 +383,16 @@ def _rows(path) -> dict[int, dict]:
     if not path.exists():
         return {}
     whole, _, _ = path.read_text().rpartition("\n")
-    lines = whole.splitlines()
-    try:
-        rows = [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}; remove the line, and what it was will be done again") from error
-    if lines:
-        log.write(path, whole)
-    else:
-        path.unlink()
-    return {row["number"]: row for row in rows}
+    rows = {}
+    for place, line in enumerate(whole.splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged in line {place} ({error}): remove the line, to train what it was of "
+                             "again") from error  # fmt: skip
+        rows[row["number"]] = row
+    path.write_text("") if not rows else log.write(path, whole)
+    return rows
 
 
 def _done(work, blocks, executor) -> Iterator[list[dict]]:
@@ -408,8 +410,10 @@ def _done(work, blocks, executor) -> Iterator[list[dict]]:
 
 
 def _bar(progress, total, done):
-    from tqdm import tqdm
-
+    try:
+        from tqdm import tqdm
+    except ImportError:  # an extra of linfa; rows are made without it
+        return types.SimpleNamespace(update=lambda number: None, close=lambda: None)
     return tqdm(total=total, initial=done, desc="sweep", unit="network", disable=None if progress else True)
 
 

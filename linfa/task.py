@@ -44,10 +44,19 @@ class Batch(NamedTuple):
         return Batch(X, Y, T(beside(T(self.one), left.clip(0) ** 0.5)))
 
 
-def _symmetric(name, S, n):
-    S = np.asarray(S, dtype=float)
-    if S.shape[-2:] != (n, n):
-        raise ValueError(f"{name} is ({n}, {n}); got shape {S.shape}")
+def _shaped(name, value, ensemble, *shape):
+    """The value as an array of that shape, for each member of an ensemble the same if it has no leading axes."""
+    value = np.asarray(value, dtype=float)
+    axes, own = value.shape[: -len(shape)], value.shape[-len(shape) :]
+    if own != shape:
+        raise ValueError(f"{name} is {shape}; got shape {value.shape}")
+    if axes not in ((), ensemble):
+        raise ValueError(f"{name} has the leading axes of Syx, {ensemble}, or none; got shape {value.shape}")
+    return value if axes == ensemble else np.broadcast_to(value, (*ensemble, *shape))
+
+
+def _symmetric(name, S, ensemble, n):
+    S = _shaped(name, S, ensemble, n, n)
     if not np.isfinite(S).all():
         raise ValueError(f"{name} has entries that are not finite")
     asymmetry = np.abs(S - T(S)).max(initial=0)
@@ -107,14 +116,14 @@ class Task:
         if not np.isfinite(Syx).all():
             raise ValueError("Syx has entries that are not finite")
         ensemble, (m, n) = Syx.shape[:-2], Syx.shape[-2:]
-        Sxx = _symmetric("Sxx", self.Sxx, n)
+        Sxx = _symmetric("Sxx", self.Sxx, ensemble, n)
         inverse = _root(Sxx)[1]
         whitened = Syx @ inverse
         explained = whitened @ T(whitened)
         outside = np.abs(Syx - whitened @ _root(Sxx)[0]).max()
         if outside > 1e-8 * max(1.0, np.abs(Syx).max()):
             raise ValueError(f"Syx reaches directions in which Sxx has no variance (by {outside:.3g})")
-        Syy = explained if self.Syy is None else _symmetric("Syy", self.Syy, m)
+        Syy = explained if self.Syy is None else _symmetric("Syy", self.Syy, ensemble, m)
         lowest = np.linalg.eigvalsh(Syy - explained).min()
         if lowest < -1e-8 * max(1.0, np.abs(Syy).max()):
             raise ValueError(
@@ -123,17 +132,8 @@ class Task:
         for name, value in (("Sxx", Sxx), ("Syx", Syx), ("Syy", Syy)):
             object.__setattr__(self, name, value)
         for name, size in (("mean_x", n), ("mean_y", m)):
-            mean = np.zeros(size) if getattr(self, name) is None else np.asarray(getattr(self, name), dtype=float)
-            if mean.shape[-1:] != (size,):
-                raise ValueError(f"{name} has shape ({size},); got {mean.shape}")
-            object.__setattr__(self, name, mean)
-        for name, axes in (("Sxx", 2), ("Syy", 2), ("mean_x", 1), ("mean_y", 1)):
-            value = getattr(self, name)
-            if value.shape[:-axes] not in ((), ensemble):
-                raise ValueError(f"all moments of an ensemble have the same leading axes, or none; got {value.shape} "
-                                 f"for {name} and {Syx.shape} for Syx")  # fmt: skip
-            if value.shape[:-axes] != ensemble:
-                object.__setattr__(self, name, np.broadcast_to(value, (*ensemble, *value.shape[-axes:])))
+            mean = np.zeros(size) if getattr(self, name) is None else getattr(self, name)
+            object.__setattr__(self, name, _shaped(name, mean, ensemble, size))
         if ensemble and self.inputs is not None:
             raise ValueError("samples belong to a single task, and Syx has the leading axes of an ensemble")
 
@@ -172,7 +172,7 @@ class Task:
         """
         weight = np.atleast_2d(np.asarray(weight, dtype=float))
         m, n = weight.shape[-2:]
-        Sxx = np.eye(n) if Sxx is None else _symmetric("Sxx", Sxx, n)
+        Sxx = np.eye(n) if Sxx is None else _symmetric("Sxx", Sxx, weight.shape[:-2], n)
         if noise < 0:
             raise ValueError(f"noise is a standard deviation, at least 0; got {noise}")
         Syx = weight @ Sxx

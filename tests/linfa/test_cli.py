@@ -22,7 +22,7 @@ def call(capsys, *args):
     return stop.value.code or 0, out.out, out.err
 
 
-@pytest.mark.parametrize("command", ["demo", "derive", "discover", "simulate", "verify", "atlas"])
+@pytest.mark.parametrize("command", ["demo", "derive", "discover", "simulate", "sweep", "verify", "atlas"])
 def test_help_teaches(capsys, command):
     code, out, _ = call(capsys, command, "--help")
     assert code == 0
@@ -54,6 +54,63 @@ def test_simulate(capsys, tmp_path):
     with np.load(arrays) as saved:
         assert saved["W1"].shape == (201, 10, 6)
     assert "0.5" in call(capsys, "simulate", "brSF", "--lr", "0.01", "--time", "0.5")[1]
+
+
+SWEEP = ("sweep", "fa", "ldfa", "--ranks", "1", "2", "4", "--spectrum", "3", "2", "1", "--seeds", "3")
+
+
+def test_sweep(capsys, tmp_path):
+    out, figure = tmp_path / "rows", tmp_path / "phase.png"
+    code, text, _ = call(
+        capsys, *SWEEP, "--scales", "0.1", "1", "--steps", "60", "--out", str(out), "--figure", str(figure)
+    )
+    assert code == 0
+    head, *lines, last = text.splitlines()
+    assert head.split()[:4] == ["rule", "rank", "scale", "diverged"]
+    assert [line.split()[:3] for line in lines[:3]] == [
+        ["fa", "-", "0.1"], ["fa", "-", "1"], ["ldfa(r,", "oja)", "1"]
+    ]  # fmt: skip
+    assert len(lines) == 8
+    assert last == f"24 networks, one a row: {out / 'sweep.csv'}"
+    assert figure.stat().st_size > 10_000
+    assert len((out / "sweep.csv").read_text().splitlines()) == 25
+    again = call(capsys, *SWEEP, "--scales", "0.1", "1", "--steps", "60", "--out", str(out), "--json")
+    assert [line["rank"] for line in json.loads(again[1])] == [None, None, 1, 1, 2, 2, 4, 4]
+    code, _, err = call(capsys, *SWEEP, "--out", str(out))
+    assert (code, "holds a run with another" in err) == (2, True)
+
+
+def test_sweep_runs_in_processes(capsys, tmp_path):
+    settings = ("sweep", "bp", "--scales", "0.5", "--lrs", "0.01", "100", "--seeds", "2", "--steps", "30", "--seed", "4")
+    one = call(capsys, *settings, "--out", str(tmp_path / "one"))[1].splitlines()
+    two = call(capsys, *settings, "--out", str(tmp_path / "two"), "--workers", "2")[1].splitlines()
+    assert one[:-1] == two[:-1]
+    assert "2 of 2" in one[2]
+    assert (tmp_path / "one" / "sweep.csv").read_text() == (tmp_path / "two" / "sweep.csv").read_text()
+    assert '"seeds": [\n  4,\n  5\n ]' in (tmp_path / "one" / "sweep.json").read_text()
+
+
+def test_sweep_says_what_is_wrong_before_it_starts(capsys, tmp_path, monkeypatch):
+    folder = ("--out", str(tmp_path / "rows"))
+    code, _, err = call(capsys, "sweep", "ldfa", "--ranks", "11", *folder)
+    assert code == 2
+    assert "ldfa(11, oja) does not fit widths (3, 10, 10, 3): feedback of rank 11 fits no edge" in err
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    code, _, err = call(capsys, "sweep", "fa", "--parquet", str(tmp_path / "rows.parquet"), *folder)
+    assert (code, "pip install pyarrow" in err) == (2, True)
+    code, _, err = call(capsys, "sweep", "fa", "--axes", "rank", "scale", "lr", "--figure", "a.png", *folder)
+    assert (code, "one or two axes; got rank, scale, lr" in err) == (2, True)
+    assert not (tmp_path / "rows").exists()
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("linfa.sweep.measure", interrupted)
+    code, _, err = call(capsys, "sweep", "fa", "--out", str(tmp_path))
+    assert code == 130
+    assert f"The same command goes on with the rows in {tmp_path}" in err
 
 
 def test_seeds_matter(capsys):

@@ -113,7 +113,7 @@ I2 = np.eye(2)
         (lambda: Task(I2, np.ones(2)), r"Syx is a matrix"),
         (lambda: Task(I2, I2, 0.5 * I2), "Syy is too small"),
         (lambda: Task([[1, 0], [0, 0]], I2), "directions in which Sxx has no variance"),
-        (lambda: Task(I2, I2, mean_x=np.ones(3)), r"mean_x has shape \(2,\)"),
+        (lambda: Task(I2, I2, mean_x=np.ones(3)), r"mean_x is \(2,\); got shape \(3,\)"),
         (lambda: Task.from_spectrum([1.0, -1.0]), "not negative"),
         (lambda: Task.from_spectrum([1.0, 1.0], n_in=1), "2 singular values do not fit a map from 1 inputs"),
         (lambda: Task.teacher(I2, noise=-1.0), "at least 0"),

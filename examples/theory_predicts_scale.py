@@ -27,8 +27,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from scipy.stats import kendalltau
 from torch import nn
 from torch.nn.functional import one_hot
 
@@ -40,20 +42,26 @@ from deep.demo import task_of
 from deep.experiment import Data, Experiment, Optimizer, flushed_denormals
 from deep.schedule import Schedule
 from deep.train import train
+from linfa import plot
 from linfa.dynamics import State
 from linfa.theory import ZeroInitFA, depth_time, dfa_timescale, final_loss, final_map, polar_arrival, power_clock
 
 BODY = ("0", "3", "7", "9")
 """The layers of LeNet below its readout, "11"."""
-RANKS = {5: (0, 1, 2, 3, 4, 5), 10: (0, 1, 2, 3, 5, 7, 9, 10), 20: (0, 1, 2, 4, 8, 13, 19, 20)}
+RANKS = {3: (0, 1, 2, 3), 5: (0, 1, 2, 3, 4, 5), 10: (0, 1, 2, 3, 5, 7, 9, 10), 20: (0, 1, 2, 4, 8, 13, 19, 20)}
 """Classes -> ranks of the feedback."""
 LEARNED = 0.9
 """Share of what feedback can do that is done at the knee."""
 PROBE = 1000
 """Images on which modes are followed."""
+DRAWS = 2000
+"""Permutations and resamples of a statistic."""
 ORDER = {
-    "bp": (linfa.bp(), 0.01), "fa": (linfa.fa(), 0.01), "dfa": (linfa.dfa(), 0.001), "muon": (linfa.muon(linfa.bp()), 0.01)
-}  # fmt: skip
+    "bp": (linfa.bp(), 0.01),
+    "fa": (linfa.fa(), 0.01),
+    "dfa": (linfa.dfa(), 0.001),
+    "muon": (linfa.muon(linfa.bp()), 0.01),
+}
 """Rules of which the order of learning is followed, with learning rates of SGD."""
 
 
@@ -66,7 +74,7 @@ class Story:
         out: folder of the runs.
         cifar100: folder of the official files of CIFAR-100, for 20 classes; None for none.
         trust: SHA-256 of the images there, if they are not all of them.
-        classes: numbers of classes of Fashion-MNIST.
+        classes: numbers of classes of Fashion-MNIST: 3, 5 or 10.
         seeds: runs of everything.
         images: training images of a task.
         epochs: of the runs of the knee; other runs in proportion.
@@ -254,7 +262,7 @@ def turning(story, slope, seed):
     """How far the readout turns to its feedback, against the share of the loss that is learned."""
     kind, classes = "linear" if slope else "relu", max(story.classes)
     model, watch = watched(story, f"align-{kind}", linfa.fa(), seed, 0.01, exact=BODY, slope=slope)
-    losses, cosines = (np.array([row[place] for row in watch.rows[1:]]) for place in (1, 2))
+    losses, cosines = (np.array([row[place] for row in watch.rows]) for place in (1, 2))
     task = task_of(pictures(story, classes, "train")[0])
     B = model[-1].feedback["B"].detach().double().numpy()
     zero = State((np.zeros((len(B), task.n_in)), np.zeros((classes, len(B)))), ((B,),))
@@ -283,6 +291,9 @@ def measure(story):
     def add(kind, rows):
         table[kind] += rows
         (story.out / "table.json").write_text(json.dumps(table))
+        logs = [(log.parent.name, log.read_text().splitlines()) for log in sorted(story.out.glob("*/log.jsonl"))]
+        lines = [json.dumps({"run": run, **json.loads(row)}) for run, rows in logs for row in rows]
+        (story.out / "log.jsonl").write_text("\n".join(lines) + "\n")
 
     for seed in seeds:
         for classes in story.classes:
@@ -295,9 +306,250 @@ def measure(story):
     return table
 
 
+# Agreement, and the figure.
+
+
+def determination(predicted, measured):
+    """R^2 on the identity line: 1 for equality, 0 for the accuracy of the measurements' mean, below that worse."""
+    predicted, measured = np.asarray(predicted), np.asarray(measured)
+    return 1 - ((measured - predicted) ** 2).sum() / ((measured - measured.mean()) ** 2).sum()
+
+
+def tau(predicted, measured):
+    """Kendall's tau; what was not reached ties, after all else, and a tie of all is no order."""
+    return np.nan_to_num(
+        kendalltau(predicted, np.where(np.isfinite(measured), measured, np.finfo(float).max)).statistic
+    )
+
+
+def knee(ranks, left):
+    """The rank at which a tenth of what feedback can do is left to do, between ranks linearly."""
+    below = int(np.argmax(np.asarray(left) <= 1 - LEARNED))
+    return float(np.interp(1 - LEARNED, [left[below], left[below - 1]], [ranks[below], ranks[below - 1]]))
+
+
+def curves(table, classes, kind):
+    """Ranks, and by seed and rank what is left, measured and predicted; what BP leaves."""
+    rows = [row for row in table["spurious"] if (row["classes"], row["kind"]) == (classes, kind)]
+    ranks = [rank for rank in RANKS[classes] if any(row["rank"] == rank for row in rows)]
+    left, predicted = (np.array([[row[key] for row in rows if row["rank"] == rank] for rank in ranks]).T
+                       for key in ("left", "predicted"))  # fmt: skip
+    return ranks, left, predicted, np.array([row["left"] for row in rows if row["rank"] == "bp"])
+
+
+def agreement(table):
+    """Every statistic that is quoted, with an explicit seed for its permutations and resamples."""
+    rng, found, draws = np.random.default_rng(0), {}, DRAWS
+    arms = sorted({(row["classes"], row["kind"]) for row in table["spurious"]})
+    for classes, kind in arms:
+        ranks, left, predicted, bp = curves(table, classes, kind)
+        inner = [place for place, rank in enumerate(ranks) if 0 < rank < classes]
+        resampled = [knee(ranks, left[rng.integers(0, len(left), len(left))].mean(0)) for _ in range(draws)]
+        found[f"knee {classes} {kind}"] = {
+            "measured": knee(ranks, left.mean(0)), "low": float(np.quantile(resampled, 0.025)),
+            "high": float(np.quantile(resampled, 0.975)), "predicted": knee(ranks, predicted.mean(0)),
+            "R2 of what is left": determination(predicted[:, inner], left[:, inner]), "bp": float(bp.mean()),
+            "seeds": len(left),
+        }  # fmt: skip
+        found[f"directions {classes} {kind}"] = directions(table, classes, kind, rng, draws)
+    for name in dict.fromkeys(row["rule"] for row in table["order"]):
+        rows = [row for row in table["order"] if row["rule"] == name]
+        predicted = np.array([row["predicted"] for row in rows])
+        steps = np.array([row["steps"] for row in rows], float)
+
+        def mean(order, predicted=predicted, steps=steps):
+            return np.mean([tau(p[order], t) for p, t in zip(predicted, steps, strict=True)])
+
+        size = predicted.shape[1]
+        null = [mean(rng.permutation(size)) for _ in range(draws)]
+        reached = np.isfinite(steps) & (steps > 0)
+        unit = float(np.exp(np.median(np.log(steps[reached] / predicted[reached])))) if reached.any() else None
+        found[f"order {name}"] = {
+            "tau": mean(np.arange(size)), "p": tail(mean(np.arange(size)), null), "unit": unit,
+            "not reached": int((~reached).sum()), "of": int(reached.size),
+            "R2 of log time": determination(np.log(unit * predicted[reached]), np.log(steps[reached]))
+            if reached.sum() > 1 else None,
+        }  # fmt: skip
+    for kind in dict.fromkeys(row["kind"] for row in table["alignment"]):
+        rows = [row for row in table["alignment"] if row["kind"] == kind]
+        learned, cosine, predicted = (
+            np.concatenate([row[key] for row in rows]) for key in ("learned", "cosine", "predicted")
+        )
+        under_way = learned > 0.05
+        found[f"alignment {kind}"] = {
+            "R2": determination(predicted[under_way], cosine[under_way]) if under_way.sum() > 1 else None,
+            "last measured": float(np.mean([row["cosine"][-1] for row in rows])),
+            "last predicted": float(np.mean([row["predicted"][-1] for row in rows])),
+        }
+    return found
+
+
+def tail(value, null):
+    """Two-sided p of a statistic among its permutations."""
+    return (1 + int((np.abs(null) >= abs(value) - 1e-12).sum())) / (1 + len(null))
+
+
+def directions(table, classes, kind, rng, draws):
+    """Mean over runs of tau between predicted and measured shares of the modes, against two kinds of chance.
+
+    Modes exchanged within every run; and predictions exchanged between the seeds of a rank, which leaves all that is
+    known of a mode without knowing P.
+    """
+    ranks = [rank for rank in RANKS[classes] if 0 < rank < classes - 1]
+    runs = {rank: [row for row in table["spurious"] if (row["classes"], row["kind"], row["rank"]) ==
+                   (classes, kind, rank)] for rank in ranks}  # fmt: skip
+    predicted, measured = (np.array([[row[key] for row in runs[rank]] for rank in ranks])
+                           for key in ("predicted_modes", "modes"))  # fmt: skip
+
+    def mean(predicted):
+        return np.mean([kendalltau(p, m).statistic for p, m in zip(flat(predicted), flat(measured), strict=True)])
+
+    def flat(x):
+        return x.reshape(-1, x.shape[-1])
+
+    value = mean(predicted)
+    by_mode = [mean(rng.permuted(predicted, axis=2)) for _ in range(draws)]
+    by_draw = [mean(np.array([p[rng.permutation(len(p))] for p in predicted])) for _ in range(draws)]
+    return {"tau": value, "p of modes": tail(value, by_mode), "p of draws": tail(value, by_draw),
+            "tau without the draw": float(np.mean(by_draw)), "runs": len(flat(predicted)),
+            "R2": determination(predicted, measured)}  # fmt: skip
+
+
+KINDS = {"relu": ("LeNet", plot.PALETTE[0], "o"), "linear": ("LeNet without nonlinearities", plot.PALETTE[1], "s")}
+TASKS = {5: plot.PALETTE[2], 10: plot.PALETTE[0], 20: plot.PALETTE[3]}
+LABELS = {"bp": "BP", "fa": "FA", "dfa": "DFA", "muon": "BP + Muon"}
+SHADES = {"bp": plot.colour("bp"), "fa": plot.colour("fa"), "dfa": plot.colour("dfa"), "muon": plot.PALETTE[4]}
+
+
+def draw(table, found, figure):
+    """Six panels: black is what the theory says, coloured is what the network did."""
+    with plot.style():
+        fig, axes = plt.subplots(2, 3, figsize=(12.5, 7.2), layout="constrained")
+        _spurious(axes[0, 0], table, found)
+        _directions(axes[0, 1], table, found)
+        _knees(axes[0, 2], found)
+        _order(axes[1, 0], table)
+        _times(axes[1, 1], table, found)
+        _alignment(axes[1, 2], table, found)
+        fig.suptitle("black: the linear theory      coloured: the network on real images", fontsize=9, color="#555555")
+        fig.savefig(figure, dpi=150)
+    plt.close(fig)
+
+
+def _spurious(ax, table, found):
+    classes = max(row["classes"] for row in table["spurious"] if row["kind"] == "linear")
+    for kind, (label, shade, marker) in KINDS.items():
+        ranks, left, predicted, bp = curves(table, classes, kind)
+        value = found[f"knee {classes} {kind}"]["R2 of what is left"]
+        ax.errorbar(ranks, left.mean(0), left.std(0), color=shade, marker=marker, markersize=5, linewidth=1, capsize=2,
+                    label=f"{label}, $R^2$ = {value:.2f}")  # fmt: skip
+        ax.plot(classes + 1, bp.mean(), marker, color=shade, markersize=5, markerfacecolor="none")
+    ax.plot(ranks, predicted.mean(0), color="black", label="final map of rank r")
+    ax.axvline(classes - 1, color="black", linewidth=0.8, linestyle=":")
+    ticks = [rank for rank in ranks if rank != classes - 1] + [classes + 1]
+    ax.set_xticks(ticks, [*map(str, ticks[:-1]), "BP"])
+    ax.set(title=f"The spurious solution, {classes} classes", xlabel="rank r of the feedback",
+           ylabel="error left, of what feedback takes")  # fmt: skip
+    ax.legend()
+
+
+def _directions(ax, table, found):
+    values = []
+    for classes in sorted({row["classes"] for row in table["spurious"]}):
+        rows = [row for row in table["spurious"] if row["classes"] == classes and row["kind"] == "relu"
+                and row["rank"] != "bp" and 0 < row["rank"] < classes - 1]  # fmt: skip
+        x, y = (np.concatenate([row[key] for row in rows]) for key in ("predicted_modes", "modes"))
+        values.append(y)
+        stat = found[f"directions {classes} relu"]
+        label = rf"{classes} classes, $\tau$ = {stat['tau']:.2f}"
+        ax.plot(x, np.clip(y, *WINDOW), ".", color=TASKS.get(classes, "grey"), markersize=5, alpha=0.55, label=label)
+    values = np.concatenate(values)
+    outside = int(((values < WINDOW[0]) | (values > WINDOW[1])).sum())
+    ax.plot([0, 1], [0, 1], color="black")
+    note = f"{outside} of {values.size} beyond" if outside else ""
+    ax.text(0.98, 0.02, note, transform=ax.transAxes, ha="right", color="#777777", fontsize=8)
+    ax.set(title="Which modes are left over", xlabel="predicted from the P drawn", ylabel="measured in LeNet",
+           ylim=WINDOW)  # fmt: skip
+    ax.legend(loc="upper left")
+
+
+WINDOW = (-0.5, 1.8)
+"""Measured shares beyond these are drawn at the edge."""
+
+
+def _knees(ax, found):
+    arms = {tuple(name.split()[1:]): value for name, value in found.items() if name.startswith("knee")}
+    sizes = sorted({int(classes) for classes, _ in arms})
+    ax.plot([0, max(sizes)], [0, max(sizes)], color="black", linestyle=":", linewidth=0.9, label="r = K - 1")
+    predicted = [arms[str(size), "relu"]["predicted"] for size in sizes]
+    ax.plot([size - 1 for size in sizes], predicted, "_-", color="black", markersize=14, label="final map")
+    for kind, (label, shade, marker) in KINDS.items():
+        mine = {int(classes) - 1: value for (classes, other), value in arms.items() if other == kind}
+        middle = [value["measured"] for value in mine.values()]
+        errors = [[v["measured"] - v["low"] for v in mine.values()], [v["high"] - v["measured"] for v in mine.values()]]
+        ax.errorbar(list(mine), middle, np.maximum(errors, 0), fmt=marker, color=shade, capsize=3, label=label)
+    ax.set_xticks([size - 1 for size in sizes])
+    ax.set(title="The knee", xlabel="dimensions of the error, K - 1", ylabel="rank at which a tenth is left",
+           xlim=(0, None), ylim=(0, None))  # fmt: skip
+    ax.legend(loc="upper left")
+
+
+def _order(ax, table):
+    rows = [row for row in table["order"] if row["rule"] == "bp"]
+    shares = np.mean([row["shares"] for row in rows], axis=0)
+    steps = 10 * np.arange(len(shares))
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, shares.shape[1]))
+    for k, shade in enumerate(colours):
+        ax.plot(steps, shares[:, k], color=shade, label=f"{k + 1}", linewidth=1.3)
+    ax.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
+    ax.set(title="The modes under BP, strongest to weakest", xlabel="step", ylabel="share that is learned",
+           ylim=(-0.1, 1.15))  # fmt: skip
+    ax.legend(ncols=2, title="mode", loc="lower right", fontsize=8)
+
+
+def _times(ax, table, found):
+    low, high = np.inf, 0.0
+    for name, shade in SHADES.items():
+        stat = found[f"order {name}"]
+        for row in table["order"]:
+            if row["rule"] != name or stat["unit"] is None:
+                continue
+            x, y = stat["unit"] * np.array(row["predicted"]), np.array(row["steps"], float)
+            ax.plot(x, y, ".", color=shade, markersize=7, alpha=0.7)
+            low, high = min(low, np.nanmin(x), np.nanmin(y)), max(high, np.nanmax(x), np.nanmax(y))
+        ax.plot([], [], ".", color=shade, label=rf"{LABELS[name]}, $\tau$ = {stat['tau']:.2f}")
+    if high:
+        ax.plot([low, high], [low, high], color="black")
+        ax.set(xscale="log", yscale="log")
+    ax.set(title="When a mode is half learned", xlabel="predicted, up to the unit of time",
+           ylabel="measured, steps")  # fmt: skip
+    ax.legend(loc="upper left")
+
+
+def _alignment(ax, table, found):
+    for kind, (label, shade, _) in KINDS.items():
+        rows = [row for row in table["alignment"] if row["kind"] == kind]
+        for row in rows:
+            ax.plot(row["learned"], row["cosine"], color=shade, linewidth=1.2, alpha=0.8)
+        ax.plot([], [], color=shade, label=label)
+        learned = np.concatenate([row["learned"] for row in rows])
+        predicted = np.concatenate([row["predicted"] for row in rows])
+        place = np.argsort(learned)
+        ax.plot(learned[place], predicted[place], color="black")
+    ax.set(title="Alignment of the readout under FA", xlabel="share of the loss that is learned", ylabel="cosine",
+           xlim=(0, None), ylim=(-0.05, 1.02))  # fmt: skip
+    ax.legend(loc="lower right")
+
+
 def main(story):
-    """Run, draw, and return the table."""
-    return measure(story)
+    """Run, print and draw; returns what was measured and how well it agrees."""
+    table = measure(story)
+    found = agreement(table)
+    for name, values in found.items():
+        numbers = (f"{key} {v:.3g}" if v is not None else f"{key} -" for key, v in values.items())
+        print(f"{name:<24}", ", ".join(numbers))
+    draw(table, found, story.figure)
+    return table, found
 
 
 if __name__ == "__main__":

@@ -55,7 +55,6 @@ def test_rank_of_learning(tmp_path, capsys):
     assert abs(flat["FA"].errors - flat["BP"].errors) < 1 > abs(flat["FA"].all_layers - flat["BP"].all_layers)
     assert small["FA + normalisation"].trajectory < small["FA"].trajectory < 4 < 15 < small["FA + Muon"].trajectory
     assert zero["FA"].errors > zero["FA"].start > 7
-    assert len((story.out / "log.jsonl").read_text().splitlines()) == 16 + 6
     assert len(capsys.readouterr().out.splitlines()) == 15
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
@@ -67,7 +66,7 @@ def scale():
 
 
 def test_theory_predicts_scale(scale, tmp_path, monkeypatch, capsys):
-    """The shortest story: predictions at both ends, units of the measurement, and an order of learning for each rule."""
+    """The shortest story: predictions at both ends, units of the measurement, an order for each rule."""
     monkeypatch.setattr(scale, "certificate", functools.cache(lambda rule: linfa.verify(rule, 0, False, (2,))))
     monkeypatch.setattr(scale, "DRAWS", 20)
     story = scale.Story(tmp_path / "a.png", tmp_path / "runs", classes=(3,), seeds=1, images=150, epochs=1)

@@ -449,31 +449,33 @@ def _spurious(ax, table, found):
     ticks = [rank for rank in ranks if rank != classes - 1] + [classes + 1]
     ax.set_xticks(ticks, [*map(str, ticks[:-1]), "BP"])
     ax.set(title=f"The spurious solution, {classes} classes", xlabel="rank r of the feedback",
-           ylabel="error left, of what feedback takes")  # fmt: skip
-    ax.legend()
+           ylabel="error left, of what feedback takes", ylim=(None, 1.6))  # fmt: skip
+    ax.legend(loc="upper right")
 
 
 def _directions(ax, table, found):
     values = []
-    for classes in sorted({row["classes"] for row in table["spurious"]}):
-        rows = [row for row in table["spurious"] if row["classes"] == classes and row["kind"] == "relu"
+    for classes, kind in sorted({(row["classes"], row["kind"]) for row in table["spurious"]}, reverse=True):
+        rows = [row for row in table["spurious"] if (row["classes"], row["kind"]) == (classes, kind)
                 and row["rank"] != "bp" and 0 < row["rank"] < classes - 1]  # fmt: skip
         x, y = (np.concatenate([row[key] for row in rows]) for key in ("predicted_modes", "modes"))
         values.append(y)
-        stat = found[f"directions {classes} relu"]
-        label = rf"{classes} classes, $\tau$ = {stat['tau']:.2f}"
-        ax.plot(x, np.clip(y, *WINDOW), ".", color=TASKS.get(classes, "grey"), markersize=5, alpha=0.55, label=label)
+        stat, (_, shade, marker) = found[f"directions {classes} {kind}"], KINDS[kind]
+        look = {"color": TASKS.get(classes, "grey")} if kind == "relu" else {"color": shade, "markerfacecolor": "none"}
+        label = f"{classes} classes{', linear' * (kind == 'linear')}, "
+        ax.plot(x, np.clip(y, *WINDOW), marker, linestyle="", markersize=3, alpha=0.6, **look,
+                label=rf"{label}$\tau$ = {stat['tau']:.2f}")  # fmt: skip
     values = np.concatenate(values)
     outside = int(((values < WINDOW[0]) | (values > WINDOW[1])).sum())
     ax.plot([0, 1], [0, 1], color="black")
-    note = f"{outside} of {values.size} beyond" if outside else ""
+    note = f"{outside} of {values.size} beyond, at the edge" if outside else ""
     ax.text(0.98, 0.02, note, transform=ax.transAxes, ha="right", color="#777777", fontsize=8)
-    ax.set(title="Which modes are left over", xlabel="predicted from the P drawn", ylabel="measured in LeNet",
-           ylim=WINDOW)  # fmt: skip
-    ax.legend(loc="upper left")
+    ax.set(title="Which modes are left over", xlabel="share left, predicted from the P drawn",
+           ylabel="measured", ylim=WINDOW)  # fmt: skip
+    ax.legend(loc="upper left", fontsize=8)
 
 
-WINDOW = (-0.5, 1.8)
+WINDOW = (-0.5, 2.2)
 """Measured shares beyond these are drawn at the edge."""
 
 
@@ -504,22 +506,21 @@ def _order(ax, table):
     ax.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
     ax.set(title="The modes under BP, strongest to weakest", xlabel="step", ylabel="share that is learned",
            ylim=(-0.1, 1.15))  # fmt: skip
-    ax.legend(ncols=2, title="mode", loc="lower right", fontsize=8)
+    ax.legend(ncols=2, title="mode", loc="lower right", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
 
 
 def _times(ax, table, found):
-    low, high = np.inf, 0.0
+    seen = []
     for name, shade in SHADES.items():
         stat = found[f"order {name}"]
         for row in table["order"]:
-            if row["rule"] != name or stat["unit"] is None:
-                continue
-            x, y = stat["unit"] * np.array(row["predicted"]), np.array(row["steps"], float)
-            ax.plot(x, y, ".", color=shade, markersize=7, alpha=0.7)
-            low, high = min(low, np.nanmin(x), np.nanmin(y)), max(high, np.nanmax(x), np.nanmax(y))
+            if row["rule"] == name and stat["unit"] is not None:
+                steps = np.array(row["steps"], float)
+                ax.plot(stat["unit"] * np.array(row["predicted"]), steps, ".", color=shade, markersize=7, alpha=0.7)
+                seen += steps[np.isfinite(steps)].tolist()
         ax.plot([], [], ".", color=shade, label=rf"{LABELS[name]}, $\tau$ = {stat['tau']:.2f}")
-    if high:
-        ax.plot([low, high], [low, high], color="black")
+    if seen:
+        ax.plot([min(seen), max(seen)], [min(seen), max(seen)], color="black")
         ax.set(xscale="log", yscale="log")
     ax.set(title="When a mode is half learned", xlabel="predicted, up to the unit of time",
            ylabel="measured, steps")  # fmt: skip

@@ -63,6 +63,8 @@ ORDER = {
     "muon": (linfa.muon(linfa.bp()), 0.01),
 }
 """Rules of which the order of learning is followed, with learning rates of SGD."""
+TURNING = {"relu": 0.01, "linear": 0.002}
+"""Learning rates of the runs of the alignment: without nonlinearities FA diverges at 0.01."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def lenet(channels, size, classes, slope=0.0):
 
 
 models.MODELS["mean-lenet"] = lenet
-certificate = functools.cache(linfa.verify)
+certificate = functools.cache(functools.partial(linfa.verify, depths=(2, 3)))
 
 
 @functools.cache
@@ -261,7 +263,7 @@ def order(story, name, seed):
 def turning(story, slope, seed):
     """How far the readout turns to its feedback, against the share of the loss that is learned."""
     kind, classes = "linear" if slope else "relu", max(story.classes)
-    model, watch = watched(story, f"align-{kind}", linfa.fa(), seed, 0.01, exact=BODY, slope=slope)
+    model, watch = watched(story, f"align-{kind}", linfa.fa(), seed, TURNING[kind], exact=BODY, slope=slope)
     losses, cosines = (np.array([row[place] for row in watch.rows]) for place in (1, 2))
     task = task_of(pictures(story, classes, "train")[0])
     B = model[-1].feedback["B"].detach().double().numpy()

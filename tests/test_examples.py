@@ -75,6 +75,8 @@ def test_theory_predicts_scale(scale, tmp_path, monkeypatch, capsys):
     predicted = [row["predicted"] for row in rows]
     assert predicted[0] == 1 > predicted[1] > 0 == pytest.approx(predicted[2], abs=1e-12) == predicted[3] + 0
     assert (rows[0]["left"], rows[-1]["left"], rows[0]["modes"]) == (1, 0, [1, 1])
+    everything = next(row for row in table["spurious"] if row["kind"] == "relu" and row["rank"] == "bp")
+    assert rows[0]["loss"] != everything["loss"]  # from the same start: the body has not learned
     assert found["knee 3 relu"]["predicted"] < 2
     muon, bp = (next(row for row in table["order"] if row["rule"] == name)["predicted"] for name in ("muon", "bp"))
     assert (bp, muon) == (sorted(bp), sorted(muon, reverse=True))

@@ -287,7 +287,7 @@ def watched(story, name, rule, seed, lr, exact, slope=0.0):
 
 
 def measure(story):
-    """All runs, seed by seed; what is measured is in ``table.json`` after each."""
+    """All runs, seed by seed; what is measured is in ``table.json`` and ``log.jsonl`` after each."""
     table, seeds = {"spurious": [], "order": [], "alignment": []}, range(story.seeds)
 
     def add(kind, rows):
@@ -548,6 +548,7 @@ def main(story):
     """Run, print and draw; returns what was measured and how well it agrees."""
     table = measure(story)
     found = agreement(table)
+    (story.out / "agreement.json").write_text(json.dumps(found, indent=1))
     for name, values in found.items():
         numbers = (f"{key} {v:.3g}" if v is not None else f"{key} -" for key, v in values.items())
         print(f"{name:<24}", ", ".join(numbers))

@@ -1,20 +1,23 @@
 """What does the linear theory predict of a convolutional network, and where does it fail?
 
-Every prediction below is computed by `linfa.theory` from the images and, where it says so, from the feedback matrices
-that the network happened to draw.  Nothing is fitted to the measurement but what a panel states.  The network is
-LeNet-5 on real images under cross-entropy.
+`linfa.theory` computes every prediction from the images and from the feedback matrices that the network happened to
+draw; nothing is fitted but, in panel 5, one unit of time for each rule.  The network is LeNet-5 under cross-entropy,
+beside it the same network without its nonlinearities.  What is measured is the squared error of the probabilities.
 
-1. The knee.  Feedback of rank r reaches the layers below the readout, which are exact otherwise.  With K classes errors
-   have K - 1 dimensions: the theory leaves a spurious solution below rank K - 1 and nothing above (`FinalMap`).
-   Measured is the squared error of the probabilities, in units of what the two ends leave: no feedback at all, that
-   is a readout on random features, and feedback of rank K.  The same network without its nonlinearities beside it.
-2. Which directions.  The feedback's rows P say for every mode of the task how much of it is left in the end.
-3. The knees of three tasks, as the rank at which a tenth of the error that feedback can take is left.
-4. The order of learning.  Under BP, FA and DFA strong modes come first, and under Muon all grow at one speed, so that
-   the weak ones, which have less to go, come first (`depth_time`, `dfa_timescale`, `polar_arrival`).
-5. The same as times, with one fitted number for each rule, the unit of time.
-6. Alignment.  How far the readout has turned to the feedback by the time that a share of the loss is learned
-   (`ZeroInitFA`); of the readout, what it has learned and not what it was drawn as.
+1. The spurious solution.  Feedback of rank r reaches the layers below the readout, which are exact otherwise.  The
+   theory leaves what P does not see (`FinalMap`): all of the error at r = 0, nothing from r = K - 1 on, where K is the
+   number of classes.  Measured in units of what r = 0, a readout on random features, has and r = K has not.
+   Without nonlinearities the network follows.  With them it does not: one or two numbers for each image teach it most
+   of what ten do.
+2. Which modes are left over, given P: a weak order, and no more.
+3. The knee, the rank at which a tenth is left: at 2 or 3, whether there are 5 classes or 10.
+4. The modes of the task, the singular vectors of E[y x^T], are learned one after the other.
+5. Strong modes come first under BP, FA and DFA, as the theory says (`depth_time`, `dfa_timescale`); times differ less
+   than they should.  Under Muon weak modes should be first (`polar_arrival`): strong ones are.
+6. Alignment of what the readout has learned with its feedback, by the share of the loss that is learned (`ZeroInitFA`):
+   it rises slowly to a fraction of what the theory has from the start.
+
+The statistics are those of examples/records/theory-predicts-scale.
 
     python examples/theory_predicts_scale.py                     # Fashion-MNIST, in the package
     python examples/theory_predicts_scale.py --cifar100 FOLDER   # 20 classes as well

@@ -1,4 +1,4 @@
-"""The figure of a reproduced experiment."""
+"""The figures of a reproduced experiment."""
 
 
 def accuracies(table: dict):
@@ -25,4 +25,28 @@ def accuracies(table: dict):
         ax.set_xticks(range(len(rows)), [name.replace(" ", "\n") for name in rows])
         ax.set(title=table["title"], ylabel="test accuracy, %")
         figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def measures(table: dict):
+    """What was recorded while every arm learned: means over the hidden layers and seeds, by step.
+
+    Args:
+        table: of `deep.recipes.reproduce`, of a recipe that records.
+    """
+    import matplotlib.pyplot as plt
+
+    from linfa import plot
+
+    rows = {name: row["recorded"] for name, row in table["arms"].items() if row.get("recorded")}
+    keys = list(next(iter(rows.values())))
+    with plot.style():
+        figure, axes = plt.subplots(1, len(keys), figsize=(3.4 * len(keys), 3.4), layout="constrained")
+        for ax, key in zip(axes, keys, strict=True):
+            for number, (name, recorded) in enumerate(rows.items()):
+                style = ("-", "--", ":")[number // len(plot.PALETTE)]
+                points = zip(*recorded[key], strict=True)
+                ax.plot(*points, style, color=plot.PALETTE[number % len(plot.PALETTE)], label=name)
+            ax.set(title=key.replace("_", " "), xlabel="step", ylim=(min(0, ax.get_ylim()[0]), None))
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure

@@ -14,11 +14,12 @@ import torch
 import linfa
 from deep.experiment import run
 from deep.log import write
+from deep.recipes.figure import measures
 from deep.recipes.recipe import Recipe
 from deep.train import Diverged
 
 MEASURES = ("update_cosine", "error_effective_rank", "gradient_effective_rank", "trajectory_effective_rank")
-"""What a table keeps of a record: means over the layers at the last measurement."""
+"""What a table keeps of a record: means over the hidden layers and seeds."""
 
 
 def reproduce(
@@ -35,7 +36,7 @@ def reproduce(
     """Train every arm of a recipe with every seed; runs that are whole are read, others go on where they were.
 
     The folder receives a run an arm and seed, and from all runs that are whole ``table.json``, ``table.md``,
-    ``log.jsonl`` (every epoch of every run) and ``figure.png``.
+    ``log.jsonl`` (every epoch of every run) and ``figure.png``, and ``measures.png`` where the recipe records.
 
     Args:
         recipe: of `deep.recipes.RECIPES`, or one of your own.
@@ -50,7 +51,7 @@ def reproduce(
 
     Returns:
         The table: for every arm mean, standard deviation and every run's last and best test accuracy in %, the
-        published one, and the means of what was recorded.
+        published one, and what was recorded over the steps.
 
     Raises:
         ValueError: for an unknown arm, a share outside (0, 1], or as `deep.data.load`.
@@ -116,8 +117,7 @@ def collect(recipe: Recipe, out: Path, scale: float) -> dict:
             rows[name] = _row(runs) | {"published": recipe.published.get(name)}
         for folder in runs:
             about = json.loads((folder / "run.json").read_text())
-            epochs = (folder / "log.jsonl").read_text().splitlines() if (folder / "log.jsonl").exists() else []
-            log += [{"arm": name, "seed": about["seed"], **json.loads(line)} for line in epochs if line]
+            log += [{"arm": name, "seed": about["seed"], **row} for row in _lines(folder / "log.jsonl")]
     if not rows:
         raise FileNotFoundError(f"{out} holds no whole run of {recipe.title}")
     settings = {name: json.loads((next(out.glob(f"{slug(name)}-[0-9]*")) / "run.json").read_text()) for name in rows}
@@ -129,35 +129,39 @@ def collect(recipe: Recipe, out: Path, scale: float) -> dict:
     write(out / "table.md", markdown(table))
     write(out / "log.jsonl", "\n".join(map(json.dumps, log)))
     recipe.figure(table).savefig(out / "figure.png", dpi=150)
+    if any(row["recorded"] for row in rows.values()):
+        measures(table).savefig(out / "measures.png", dpi=150)
     return table
 
 
 def _row(runs):
-    last, best, measured, diverged = [], [], {}, 0
+    last, best, diverged = [], [], 0
     for folder in runs:
         result = json.loads((folder / "result.json").read_text())
         diverged += "diverged" in result
-        lines = (folder / "log.jsonl").read_text().splitlines() if (folder / "log.jsonl").exists() else []
-        accuracy = [100 * json.loads(line)["test_accuracy"] for line in lines if line]
+        accuracy = [100 * row["test_accuracy"] for row in _lines(folder / "log.jsonl")]
         if accuracy:
             last.append(accuracy[-1])
             best.append(max(accuracy))
-        for key, value in _measured(folder).items():
-            measured.setdefault(key, []).append(value)
     row = {"mean": _mean(last), "std": _std(last), "runs": last, "best": _mean(best), "diverged": diverged}
-    return row | {key: _mean(values) for key, values in measured.items()}
+    return row | {"recorded": _recorded(runs)}
 
 
-def _measured(folder):
-    path = folder / "record.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
-    final = [row for row in rows if row["step"] == rows[-1]["step"]][:-1]  # without the head
-    out = {}
-    for key in MEASURES:
-        values = [row[key] for row in final if row.get(key) is not None]
-        if values:
-            out[key] = _mean(values)
-    return out
+def _recorded(runs):
+    """For every measure the means over hidden layers and seeds, [step, mean] by step."""
+    found: dict[str, dict[int, list]] = {}
+    for folder in runs:
+        rows = _lines(folder / "record.jsonl")
+        head = rows[-1]["layer"] if rows else None
+        for row in rows:
+            for key in MEASURES:
+                if row["layer"] != head and row.get(key) is not None:
+                    found.setdefault(key, {}).setdefault(row["step"], []).append(row[key])
+    return {key: [[step, _mean(values)] for step, values in steps.items()] for key, steps in found.items()}
+
+
+def _lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
 def _mean(values):
@@ -174,19 +178,23 @@ def hardware() -> dict:
     return {"device": device, "machine": platform.machine(), "torch": torch.__version__}
 
 
+def _final(row, key):
+    return row["recorded"][key][-1][1] if key in row["recorded"] else None
+
+
 def markdown(table: dict) -> str:
     """The table as Markdown: test accuracy in %, ours and the published."""
 
     def number(value, digits=2):
         return "" if value is None else f"{value:.{digits}f}"
 
-    keys = [key for key in MEASURES if any(key in row for row in table["arms"].values())]
+    keys = [key for key in MEASURES if any(key in row["recorded"] for row in table["arms"].values())]
     titles = ["", "test accuracy, %", "best epoch", "runs", "published", *(key.replace("_", " ") for key in keys)]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for name, row in table["arms"].items():
         spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
         failed = f" ({row['diverged']} diverged)" if row["diverged"] else ""
         cells = [name, f"{number(row['mean'])}{spread}", number(row["best"]), f"{len(row['runs'])}{failed}"]
-        cells += [number(row["published"]), *(number(row.get(key)) for key in keys)]
+        cells += [number(row["published"]), *(number(_final(row, key)) for key in keys)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, features
 from rounds import interleaved, ratios
 
 from deep.data import imagenet
@@ -35,6 +34,8 @@ W, H = 500, 375
 
 def photograph(seed):
     """A picture with the statistics of a photograph."""
+    from PIL import Image
+
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(H)[:, None], np.fft.rfftfreq(W))
     spectrum = np.fft.rfft2(rng.standard_normal((3, H, W))) / np.maximum(frequency, 1 / W)
@@ -71,6 +72,8 @@ def write(root, count):
 
 
 def plain_training(paths):
+    from PIL import Image
+
     for number, path in enumerate(paths):
         x, y, w, h = random_box(W, H, np.random.default_rng(number))
         image = Image.open(path).convert("RGB").crop((x, y, x + w, y + h))
@@ -78,6 +81,8 @@ def plain_training(paths):
 
 
 def plain_testing(paths):
+    from PIL import Image
+
     for path in paths:
         image = Image.open(path).convert("RGB").resize((256 * W // H, 256), Image.Resampling.BILINEAR)
         left = (image.width - 224) // 2
@@ -123,6 +128,8 @@ def main():
             used[name].append(processor_time() - before)
 
         times = interleaved({name: lambda name=name: counted(name) for name in arms}, args.rounds, "cpu")
+    from PIL import features
+
     about = {"pillow": features.version("pil"), "libjpeg_turbo": features.version_feature("libjpeg_turbo")}
     about |= {"torch": torch.__version__, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0))}
     about |= {"load": round(os.getloadavg()[0], 1), "images": args.images, "KB": round(size), "rounds": args.rounds}

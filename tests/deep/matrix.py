@@ -69,8 +69,8 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "bfloat16": 0.1}
 """Largest distance of a gradient from the oracle's, in units of its norm; bfloat16 is autocast."""
 ZERO = {"float64": 1e-9, "float32": 1e-2, "bfloat16": 1e-2}
 """Largest size of a gradient that is 0 by cancellation, in units of the largest: of a bias before a normalisation."""
-SMALL = {"float64": 1e-3, "float32": 1e-3, "bfloat16": 2e-2}
-"""Size, in units of the largest, below which a gradient is measured in it: bfloat16 rounds what it cancels from."""
+SMALL = {"float64": 1e-3, "float32": 1e-3, "bfloat16": 4e-2}
+"""Size, in units of the largest, below which it is the unit: with its tolerance, one rounding of bfloat16."""
 FLOAT = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 WORLD, SAMPLES = 2, 8
 

@@ -100,6 +100,8 @@ def test_plain_images_stay_plain(name, value):
     out = OPERATIONS[name](x, torch.tensor([0, 30]), torch.tensor([1, 1]))
     assert torch.isfinite(out.float()).all()
     assert set(out.unique().tolist()) <= {0.0, *out[:, 0, 4, 4].tolist()}
+    if name in ("equalize", "autocontrast"):
+        assert torch.equal(out, x)
 
 
 def test_draws_are_uniform_and_each_image_has_its_own(monkeypatch):
@@ -128,6 +130,18 @@ def test_draws_are_uniform_and_each_image_has_its_own(monkeypatch):
     expected = count / table.numel()  # 46 each
     chi_square = ((table - expected) ** 2 / expected).sum() / table.numel()
     assert abs(chi_square - 1) < 6 * (2 / table.numel()) ** 0.5
+
+
+def test_each_image_is_changed_by_its_own_draws():
+    pytest.importorskip("PIL")
+    x = torch.cat([pictures(3)] * 30)
+    out = trivial_augment(x, generator(6))
+    g = generator(6)
+    number, level, sign = (torch.randint(n, (len(x),), generator=g) for n in (len(OPERATIONS), STRENGTHS, 2))
+    for i, image in enumerate(x):
+        change = pillow(list(OPERATIONS)[number[i]], int(level[i]), 2 * int(sign[i]) - 1)
+        apart = (out[i].int() - one_by_one(image[None], change)[0].int()).abs() > 1
+        assert apart.float().mean() < 0.025  # on edges of pixels
 
 
 def test_an_image_does_not_see_the_others():

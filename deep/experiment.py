@@ -33,6 +33,7 @@ AUGMENTATIONS: dict[str, Callable] = {
     "flip": data.flip,
     "crop": data.shift_crop,
     "rotate": data.rotate,
+    "cutout": data.cutout,
 }
 """Augmentations by name, each with its usual strength."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from deep.data.images import normalise
+from deep.data.images import luma, normalise
 
 
 def flip(x, generator):
@@ -76,22 +76,7 @@ def grayscale(x, generator, probability: float = 0.2):
         probability: of an image.
     """
     chosen = torch.rand(len(x), generator=generator, device=x.device) < probability
-    grey = luma(x) if x.is_floating_point() else luma(x).add(0.5).floor()
-    return torch.where(chosen[:, None, None, None], grey.to(x.dtype), x)
-
-
-def luma(x):
-    """float32 brightness (N, 1, H, W) of images of one or three channels, by the weights of ITU-R 601.
-
-    Raises:
-        ValueError: for another number of channels.
-    """
-    if x.shape[1] == 1:
-        return x.float()
-    if x.shape[1] != 3:
-        raise ValueError(f"images of {x.shape[1]} channels have no luma: it takes 1 or 3")
-    weights = torch.tensor([19595.0, 38470.0, 7471.0], device=x.device) / 65536  # sums of bytes are exact
-    return (x.float() * weights[:, None, None]).sum(1, keepdim=True)
+    return torch.where(chosen[:, None, None, None], luma(x), x)
 
 
 @dataclass(frozen=True)

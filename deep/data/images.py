@@ -82,8 +82,7 @@ class Images:
         >>> red.grayscale().x.flatten().tolist()
         [60]
         """
-        weights = torch.tensor([0.299, 0.587, 0.114], device=self.x.device).view(3, 1, 1)
-        x = torch.cat([(part * weights).sum(1, keepdim=True).round().to(torch.uint8) for part in self.x.split(1000)])
+        x = torch.cat([luma(part) for part in self.x.split(1000)])
         mean, std = ((sum(v) / len(v),) for v in (self.mean, self.std))
         return replace(self, x=x, mean=mean, std=std, source=f"{self.source}, luminance")
 
@@ -102,3 +101,18 @@ def normalise(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Ten
     own = x.to(torch.float32, copy=True)  # in its place three operations cost a third of what they cost with copies
     centre, scale = (own.new_tensor(v)[:, None, None] for v in (mean, std))
     return own.div_(255).sub_(centre).div_(scale)
+
+
+def luma(x: Tensor) -> Tensor:
+    """Brightness (N, 1, H, W) of images of three channels, or one, by the weights of ITU-R BT.601; bytes are rounded.
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    if x.shape[1] == 1:
+        return x
+    if x.shape[1] != 3:
+        raise ValueError(f"images of {x.shape[1]} channels have no luma: it takes 1 or 3")
+    weights = torch.tensor([19595.0, 38470.0, 7471.0], device=x.device) / 65536  # so that sums of bytes are exact
+    grey = (x.float() * weights[:, None, None]).sum(1, keepdim=True)
+    return (grey if x.is_floating_point() else grey + 0.5).to(x.dtype)

@@ -11,7 +11,7 @@ import functools
 import torch
 import torch.nn.functional as F
 
-from deep.data.augment import luma
+from deep.data.images import luma
 
 STRENGTHS = 31
 
@@ -54,7 +54,7 @@ def _blend(base, x, level):
 
 
 def _grey(x):
-    return luma(x).add(0.5).floor()
+    return luma(x.byte()).float()
 
 
 def brightness(x, level, sign):

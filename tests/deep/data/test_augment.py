@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deep.data import cutout, flip, grayscale, shift_crop
-from deep.data.augment import luma
+from deep.data.images import luma
 
 
 def generator(seed=0):

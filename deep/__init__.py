@@ -10,9 +10,12 @@ factored.py  layers that store U, s and V         ranks.py  their rank lowered d
 optimizer.py the step of a rule's geometry        activity.py  normalised outputs
 loss_scale.py  what a gradient scaler has to be told   refresh.py  feedback from the weights of now
 models/      a few networks                       data/    readers, batches, augmentation
-train.py     a plain training loop                log.py   the files of a run
-experiment.py  a run as plain settings            schedule.py  of its learning rates
+experiment.py  a training run as plain settings   train.py    the loop that trains it
+step.py      one step on a batch                  run.py      what a run has come to
+schedule.py  learning rates                       precision.py  dtype, layout, compilation
 events.py    what happens between steps           commands.py  of the command line
+checkpoint.py  files to go on from                distributed.py  several processes
+divergence.py  what is not finite, and where      log.py      the files of a run
 curves.py    figures of a run                     progress.py  a line of the terminal
 board.py     TensorBoard, optional
 measure.py   alignment and error rank             record.py   both, and ranks of gradients, while training

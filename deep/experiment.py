@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deep import data, models
+from deep import data, distributed, models
 from deep.curves import draw
 from deep.data import InOrder, Limited, Loader, Mixed, Shuffled
 from deep.events import Event, Refresh, Shrink
 from deep.optimizer import optimizer as directed
 from deep.optimizer import taught
+from deep.precision import Precision
 from deep.promote import check_rule, promote
 from deep.record import Recorder
 from deep.refresh import check_refresh
@@ -99,7 +100,8 @@ class Data:
             training, test = (make(split=split, device=device, rank=rank, world=world) for split in SPLITS)
             return training if self.limit is None else Limited(training, max(1, self.limit // batch_size)), test
         training, test = (self.images(split).to(device) for split in SPLITS)
-        return Shuffled(training, batch_size, seed, self.augmentation(), rank, world), InOrder(test)
+        shuffled = Shuffled(training, batch_size, seed, self.augmentation(), rank, world)
+        return shuffled, InOrder(test, rank=rank, world=world)
 
     def augmentation(self) -> Callable | None:
         """(images, generator) -> images, all of them one after the other."""
@@ -239,6 +241,9 @@ class Experiment:
         weight_rank: how the rank of factored weights falls.
         refresh_every: epochs from one refreshment of feedback that started from the weights to the next, as in the
             released code of LDFA, where it is 0.5; None for never.
+        precision: of the passes.
+        clip, accumulate: of the gradients, see `deep.step.Step`.
+        average: decay of a moving average of the weights, which is tested beside them; None for none.
         promotion: further arguments of `deep.promote`, such as ranks.
         seed: of weights, feedback, order and augmentation.
 
@@ -264,6 +269,10 @@ class Experiment:
     mixup: float = 0.0
     weight_rank: WeightRank = WeightRank()
     refresh_every: float | None = None
+    precision: Precision = field(default_factory=Precision)
+    clip: float | None = None
+    accumulate: int = 1
+    average: float | None = None
     promotion: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
@@ -351,30 +360,37 @@ class Experiment:
 
 
 def run(
-    experiment: Experiment, folder: str | Path, *, device: str | torch.device = "cpu", record_every: int | None = None,
-    **options,
+    experiment: Experiment, folder: str | Path, *, device: str | torch.device = "cpu", sharded: bool = False,
+    record_every: int | None = None, **options,
 ) -> list[dict]:  # fmt: skip
     """Train an experiment, or go on with it if it is in the folder already; returns the rows of the log.
 
     Beside the files of `deep.train.train` the folder receives ``curves.png``, and ``record.png`` if there is a record.
+    Started by ``torchrun`` all of its processes train together, see `deep.distributed`.
 
     Args:
         experiment: the settings; those in the folder have to be the same.
         folder: as in `deep.train.train`.
         device: where to train.
+        sharded: divide parameters and moments among the processes (FSDP2).
         record_every: steps from one measurement of a `deep.Recorder` to the next; None for none.
-        options: of `deep.train.train`: monitor, certificate, progress ...
+        options: of `deep.train.train`: monitor, certificate, checkpoint_every, progress ...
     """
-    training, test = experiment.loaders(device)
-    model = experiment.network(training, device)
-    recorder = None if record_every is None else Recorder(model, record_every, folder, loss=experiment.loss())
-    with flushed_denormals():
+    chosen, rule, loss = experiment, experiment.rule, experiment.loss()
+    with flushed_denormals(), distributed.processes(device) as device:
+        training, test = chosen.loaders(device, distributed.rank(), distributed.world())
+        model = chosen.precision.laid_out(chosen.network(training, device))
+        if sharded:
+            distributed.shard(model, rule)
+        recorder = None if record_every is None else Recorder(model, record_every, folder, loss=loss)
         rows = train(
-            model, experiment.rule, training, test, experiment.optimizer.build(model, experiment.rule), folder,
-            epochs=experiment.epochs, schedule=experiment.schedule, seed=experiment.seed, loss=experiment.loss(),
-            recorder=recorder, events=experiment.events(training.steps), settings=experiment.describe(), **options,
+            model, rule, training, test, chosen.optimizer.build(model, rule), folder, epochs=chosen.epochs,
+            schedule=chosen.schedule, seed=chosen.seed, loss=loss, precision=chosen.precision, clip=chosen.clip,
+            accumulate=chosen.accumulate, average=chosen.average, recorder=recorder,
+            events=chosen.events(training.steps), settings=chosen.describe(), **options,
         )  # fmt: skip
-    draw(Path(folder), rows, experiment.rule.name, experiment.rates(training.steps), recorder)
+        if distributed.rank() == 0:
+            draw(Path(folder), rows, rule.name, chosen.rates(training.steps), recorder)
     return rows
 
 

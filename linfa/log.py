@@ -6,11 +6,22 @@ import os
 from pathlib import Path
 
 
+def move(part: Path, path: Path) -> None:
+    """Give a file another name, in place of what has it, once all of it is on the disk."""
+    with part.open("r+b") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
 def write(path: Path, text: str) -> None:
     """Write a text file in one go: a reader sees the old one or the new one."""
     part = path.with_name(path.name + ".part")
     part.write_text(text + "\n")
-    os.replace(part, path)
+    move(part, path)
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
@@ -20,7 +31,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(part, path)
+    move(part, path)
 
 
 def write_rows(folder: Path, name: str, rows: list[dict]) -> None:

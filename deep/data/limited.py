@@ -28,6 +28,7 @@ class Limited:
     classes = property(lambda self: self.loader.classes)
     shape = property(lambda self: self.loader.shape)
     steps = property(lambda self: min(self.most, self.loader.steps))
+    world = property(lambda self: self.loader.world)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch from one of them on."""

@@ -23,12 +23,14 @@ class Loader(Protocol):
         classes: number of classes.
         shape: (C, H, W) of an image.
         steps: batches of an epoch.
+        world: how many processes share each batch.
     """
 
     source: str
     classes: int
     shape: tuple[int, int, int]
     steps: int
+    world: int
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images float32 (n, C, H, W), normalised, and labels int64 (n,), on their device."""
@@ -103,15 +105,18 @@ class Shuffled:
 
 @dataclass(frozen=True, eq=False)
 class InOrder:
-    """All images in their order, for testing; the last batch may be smaller.
+    """All images in their order, for testing; the last batch may be smaller, and of a process empty.
 
     Args:
         images: the data.
-        batch_size: samples of a batch.
+        batch_size: samples of a batch, of all processes together.
+        rank, world: which of how many processes this is.
     """
 
     images: Images
     batch_size: int = 1000
+    rank: int = 0
+    world: int = 1
 
     source = property(lambda self: self.images.source)
     classes = property(lambda self: self.images.classes)
@@ -121,7 +126,8 @@ class InOrder:
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches from one of them on, the same in every epoch."""
         for place in range(start, self.steps):
-            index = slice(place * self.batch_size, (place + 1) * self.batch_size)
+            end = min((place + 1) * self.batch_size, len(self.images))
+            index = slice(place * self.batch_size + self.rank, end, self.world)
             yield self.images.normalised(index), self.images.y[index]
 
 

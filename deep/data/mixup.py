@@ -45,6 +45,7 @@ class Mixed:
     classes = property(lambda self: self.loader.classes)
     shape = property(lambda self: self.loader.shape)
     steps = property(lambda self: self.loader.steps)
+    world = property(lambda self: self.loader.world)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Mixed images (n, C, H, W) and the probabilities of their classes (n, classes)."""

@@ -18,7 +18,7 @@ from deep import checkpoint, distributed, divergence
 from deep.data import Loader
 from deep.data.mixup import dominant
 from deep.divergence import Diverged, agreed
-from deep.events import Event
+from deep.events import Event, Shrink
 from deep.log import claim, write, write_rows
 from deep.optimizer import check_optimizer
 from deep.precision import Precision
@@ -27,6 +27,7 @@ from deep.record import Recorder
 from deep.run import Run
 from deep.schedule import Schedule
 from deep.step import Step
+from deep.unsupported import Unsupported
 from linfa.verify import Certificate
 
 CHECK = 100
@@ -230,9 +231,7 @@ def _where_tested(part, row, model, step, test):
     """Say what is not finite on the test images."""
     model.eval()
     with torch.no_grad():
-        found = [
-            divergence.culprit(model, lambda x=x, y=y: step.objective(model, x, y)[0]) for x, y in test.batches(0)
-        ]
+        found = [divergence.culprit(model, lambda x=x, y=y: step.objective(model, x, y)[0]) for x, y in test.batches(0)]
     return (
         f"the {part} loss is {row[part + '_loss']} in epoch {row['epoch']}, though weights are finite: "
         f"{agreed(next(filter(None, found), None)) or 'the loss'} is not; a smaller learning rate, or clip?"

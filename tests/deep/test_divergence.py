@@ -163,7 +163,7 @@ def test_ranks_that_fall(tmp_path):
     with pytest.raises(Diverged, match=r"not finite after 12 steps of epoch 1; .* the checkpoint of before ranks fell"):
         run(tmp_path, "loss", rule, epochs=1, events=(event,))
     assert checkpoint.load(tmp_path)["model"]["2.s"].shape == (6, 1)
-    with pytest.raises(deep.Unsupported, match="ranks that fall change the parameters .* leave the average out"):
+    with pytest.raises(deep.Unsupported, match=r"ranks that fall change the parameters .* leave the average out"):
         run(tmp_path / "average", None, rule, events=(event,), average=0.9)
 
 

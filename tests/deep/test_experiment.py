@@ -157,7 +157,7 @@ def test_a_record_of_falling_ranks(tmp_path):
 def test_feedback_is_refreshed_on_time(tmp_path, monkeypatch):
     seen, steps = [], []
     monkeypatch.setattr("deep.events.refresh", lambda model: seen.append(len(steps)))
-    monkeypatch.setattr("deep.train.retract", lambda model: steps.append(1))
+    monkeypatch.setattr("deep.step.retract", lambda model: steps.append(1))
     go(REFRESHED, tmp_path)
     assert seen == [2, 4, 6, 8, 10]
 
@@ -208,7 +208,7 @@ class Streamed:
 
     def __init__(self, folder, split, batch_size, seed, device, rank, world):
         self.asked = folder, split, batch_size, seed, device, rank, world
-        self.size = batch_size // world
+        self.size, self.world = batch_size // world, world
 
     def batches(self, epoch, start=0):
         for place in range(start, self.steps):

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -80,6 +81,10 @@ class TrainCommand:
     """Folder of the run."""
     record_every: int | None = None
     """Steps from one measurement of alignment and ranks, each layer's, to the next; None for none."""
+    checkpoint_every: int | None = 1000
+    """Steps from one checkpoint to the next, beside the one after each epoch; None for no others."""
+    sharded: bool = False
+    """Started by torchrun: divide parameters and moments among the processes (FSDP2)."""
     tensorboard: bool = False
     """Write the log for TensorBoard, too, into a folder of that name."""
     device: str = "cpu"
@@ -96,13 +101,15 @@ class TrainCommand:
             torch.set_num_threads(self.threads)
         experiment = Experiment(self.choice.build(), **vars(self.settings))
         _check_feedback(experiment)
+        first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun
         rows = run(
-            experiment, self.out, device=self.device, record_every=self.record_every, unverified=self.unverified,
-            progress=not self.json, after=board(self.out) if self.tensorboard else None,
+            experiment, self.out, device=self.device, sharded=self.sharded, record_every=self.record_every,
+            checkpoint_every=self.checkpoint_every, unverified=self.unverified, progress=not self.json,
+            after=board(self.out) if self.tensorboard and first else None,
         )  # fmt: skip
-        if self.json:
+        if self.json and first:
             print("\n".join(map(json.dumps, rows)))
-        else:
+        elif first:
             last = rows[-1]
             print(f"epoch {last['epoch']}: test accuracy {100 * last['test_accuracy']:.2f} %, log in {self.out}")
         return 0

@@ -15,7 +15,7 @@ beside it the same network without its nonlinearities.  What is measured is the 
 5. Strong modes come first under BP, FA and DFA, as the theory says (`depth_time`, `dfa_timescale`); times differ less
    than they should.  Under Muon weak modes should be first (`polar_arrival`): strong ones are.
 6. Alignment of what the readout has learned with its feedback, by the share of the loss that is learned (`ZeroInitFA`):
-   it rises slowly to a fraction of what the theory has from the start.
+   it stays between a third and a half of what the theory has from the start on.
 
 The statistics are those of examples/records/theory-predicts-scale.
 

@@ -11,6 +11,7 @@ import deep.train
 import linfa
 from deep.commands import COMMANDS, Settings
 from deep.experiment import Data, Experiment, Optimizer, WeightRank
+from deep.precision import Precision
 from deep.schedule import Schedule
 from linfa.cli import DEEP, main
 
@@ -69,7 +70,8 @@ def test_every_setting_arrives(capsys, monkeypatch):
         "--data.name cifar10 --data.folder here --data.augment flip crop --data.limit 500 --optimizer.name sgd "
         "--optimizer.lr 3e-4 --optimizer.momentum 0.8 --schedule.shape step --schedule.milestones 0.3 0.6 "
         "--schedule.warmup 0.5 --weight-rank.last 2 --weight-rank.tau 0.9 --epochs 20 --batch-size 32 --mixup 0.2 "
-        "--label-smoothing 0.1 --seed 3 --out there --record-every 7 --device cuda --unverified"
+        "--label-smoothing 0.1 --seed 3 --out there --record-every 7 --device cuda --unverified "
+        "--precision.dtype bfloat16 --clip 0.5 --average 0.99 --checkpoint-every 50 --sharded"
     )
     code, out, _ = call(capsys, *line.split())
     assert code == 0
@@ -80,9 +82,11 @@ def test_every_setting_arrives(capsys, monkeypatch):
         Data("cifar10", Path("here"), ("flip", "crop"), 500), Optimizer("sgd", 3e-4, momentum=0.8),
         Schedule("step", 0.5, milestones=(0.3, 0.6)), 20, 32, label_smoothing=0.1, mixup=0.2,
         weight_rank=WeightRank(2, tau=0.9), promotion={"exact": ("head",)}, seed=3,
+        precision=Precision("bfloat16"), clip=0.5, average=0.99,
     )  # fmt: skip
     assert str(folder) == "there"
-    expected = {"device": "cuda", "record_every": 7, "unverified": True, "progress": True, "after": None}
+    expected = {"device": "cuda", "record_every": 7, "unverified": True, "progress": True, "after": None,
+                "checkpoint_every": 50, "sharded": True}  # fmt: skip
     assert options == expected
 
 

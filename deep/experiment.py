@@ -36,7 +36,10 @@ AUGMENTATIONS: dict[str, Callable] = {
     "rotate": data.rotate,
     "cutout": data.cutout,
 }
-"""Augmentations by name, each with its usual strength."""
+"""Augmentations of normalised images by name, each with its usual strength."""
+
+ON_PIXELS: dict[str, Callable] = {"grayscale": data.grayscale, "trivial": data.trivial_augment}
+"""Augmentations of bytes by name."""
 
 SPLITS = "train", "test"
 
@@ -48,7 +51,8 @@ class Data:
     Args:
         name: of a data set that `deep.data.load` knows.
         folder: of its files; None for what is in the package.
-        augment: names of augmentations, in their order.
+        augment: names of augmentations, in their order: flip, crop, rotate, cutout, grayscale, trivial
+            (TrivialAugment).
         limit: the first so many training images, of "imagenet" those of every epoch's order; None for all.
         classes: the images of the first so many classes; None for all.
         grayscale: their luminance in place of their colours.
@@ -76,9 +80,10 @@ class Data:
         for name in ("limit", "classes"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is at least 1, or None; got {value}")
-        unknown = [name for name in self.augment if name not in AUGMENTATIONS]
+        known = AUGMENTATIONS | ON_PIXELS
+        unknown = [name for name in self.augment if name not in known]
         if unknown:
-            raise ValueError(f"unknown augmentation {', '.join(unknown)}: choose from {', '.join(AUGMENTATIONS)}")
+            raise ValueError(f"unknown augmentation {', '.join(unknown)}: choose from {', '.join(known)}")
 
     def images(self, split: str) -> data.Images:
         """The images of "train" or "test", where they fit the memory."""
@@ -100,14 +105,15 @@ class Data:
             training, test = (make(split=split, device=device, rank=rank, world=world) for split in SPLITS)
             return training if self.limit is None else Limited(training, max(1, self.limit // batch_size)), test
         training, test = (self.images(split).to(device) for split in SPLITS)
-        shuffled = Shuffled(training, batch_size, seed, self.augmentation(), rank, world)
+        shuffled = Shuffled(training, batch_size, seed, self.augmentation(training), rank, world)
         return shuffled, InOrder(test, rank=rank, world=world)
 
-    def augmentation(self) -> Callable | None:
-        """(images, generator) -> images, all of them one after the other."""
+    def augmentation(self, images: data.Images) -> Callable | None:
+        """(normalised images, generator) -> images: all augmentations, one after the other."""
         if not self.augment:
             return None
-        return functools.partial(_augment, tuple(AUGMENTATIONS[name] for name in self.augment))
+        pixels = {name: data.OnPixels(part, images.mean, images.std) for name, part in ON_PIXELS.items()}
+        return functools.partial(_augment, tuple((AUGMENTATIONS | pixels)[name] for name in self.augment))
 
 
 def _augment(parts, x, generator):

@@ -14,7 +14,7 @@ import linfa
 from deep.board import board
 from deep.data import STREAMS, Limited, Mixed, load
 from deep.data.load import Stream
-from deep.experiment import Data, Experiment, Optimizer, WeightRank, run
+from deep.experiment import ON_PIXELS, Data, Experiment, Optimizer, WeightRank, run
 from deep.progress import Progress
 from deep.schedule import Schedule
 from deep.unsupported import Unsupported
@@ -337,3 +337,32 @@ def test_every_row_goes_to_tensorboard(tmp_path, monkeypatch):
     expected = [(key, row[key], row["epoch"]) for row in rows for key in row if key not in ("epoch", "note")]
     assert seen == expected
     assert len(seen) == 8
+
+
+def test_augmentations_of_pixels_see_pixels_and_give_normalised_images():
+    seen = []
+
+    def record(x, generator):
+        seen.append(x)
+        return 255 - x
+
+    images = Data(limit=8).images("train")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ON_PIXELS, "trivial", record)
+        augment = Data(limit=8, augment=("trivial",)).augmentation(images)
+        changed = augment(images.normalised(), None)
+    assert torch.equal(seen[0], images.x)
+    torch.testing.assert_close(changed, replace(images, x=255 - images.x).normalised())
+
+
+@pytest.mark.parametrize("name", ["flip", "crop", "rotate", "cutout", "grayscale", "trivial"])
+def test_every_augmentation_changes_images_by_its_generator(name):
+    images = Data(limit=16).images("train")
+    if name == "grayscale":  # which gray images are already
+        images = replace(images, x=torch.randint(0, 255, (16, 3, 8, 8), dtype=torch.uint8), mean=(0.5,) * 3,
+                                     std=(0.3,) * 3)  # fmt: skip
+    augment, x = Data(augment=(name,)).augmentation(images), images.normalised()
+    first, again, other = (augment(x, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert first.shape == x.shape
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -12,9 +12,11 @@ rules/       what a rule is: route, feedback, plasticity
 task.py      the world it learns in          network.py   the weights at the start
 dynamics.py  the vector field                theory/      closed forms
 observe.py   what is read off a state        trajectory.py  the result of a simulation
+sweep.py     ensembles over rules, ranks ... phase.py     their phase diagrams
 laws.py      what every rule obeys           testing.py   Hypothesis strategies for rules of your own
 ranks.py     factored weights of falling rank  tree.py    nested tuples of arrays
 plot.py      figures                         page.py      HTML pages
+streams.py   random numbers of every seed    log.py       files that are always whole
 """
 
 import importlib

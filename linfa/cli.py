@@ -205,12 +205,15 @@ class SimulateCommand:
         return 0
 
 
+Measured = Literal["loss", "reach_time", "update_alignment", "feedback_alignment", "effective_rank", "diverged"]
+
+
 @dataclass(frozen=True)
 class SweepCommand:
     """Train ensembles of linear networks over rules, ranks, shapes, scales, learning rates and seeds.
 
-    Prints medians over the seeds and draws a phase diagram; the folder has a row for every network, and the same command
-    goes on where it was stopped.
+    Prints medians over the seeds and draws a phase diagram.  The folder has a row for every network, and the same
+    command goes on where it was stopped.
     """
 
     rules: Positional[tuple[Name, ...]]
@@ -255,9 +258,7 @@ class SweepCommand:
     """Write a phase diagram (png, svg, pdf)."""
     axes: tuple[Literal["rank", "task", "depth", "width", "scale", "lr"], ...] = ()
     """One or two axes of the diagram; by default the two with most values."""
-    value: Literal["loss", "reach_time", "update_alignment", "feedback_alignment", "effective_rank", "diverged"] = (
-        "loss"
-    )
+    value: Measured = "loss"
     """What the diagram shows."""
     parquet: Path | None = None
     """Write the rows as a Parquet file too (needs pyarrow)."""

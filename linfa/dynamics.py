@@ -173,12 +173,21 @@ def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None =
     >>> [w.shape for w in v.weights], float(abs(v.weights[1]).max())
     ([(3, 2), (2, 3)], 0.0)
     """
-    v = moves(rule, state, batch, rng)
-    return tree_map(lambda x, dx: 0 * x if dx is None else dx, state, v)
+    down, feedback = moves(rule, state, batch, rng)
+    feedback = tree_map(lambda B, dB: 0 * B if dB is None else dB, state.feedback, feedback)
+    return State(tree_map(lambda D: -D, down), feedback)
 
 
 def moves(rule, state: State, batch: Batch, rng: np.random.Generator | None = None) -> State:
-    """The `velocity`, with None for every feedback matrix that stays as it is."""
+    """What moves a state, without work that a step can do without.
+
+    Args:
+        rule, state, batch, rng: as for `velocity`.
+
+    Returns:
+        Of the weights the directions that they descend, minus their velocity; of the feedback the velocity, None for a
+        matrix that stays as it is.
+    """
     batch = rule.activity.prepared(batch)
     seen, decay, part = signals(rule, state, batch), rule.decay, rule.parameterisation
     frames = {edge.activity: stored[0] for edge, stored in _pairs(rule, state) if stored}
@@ -186,7 +195,9 @@ def moves(rule, state: State, batch: Batch, rng: np.random.Generator | None = No
         part.objective(W, part.pull(W, G), frames.get(cut))
         for cut, (W, G) in enumerate(zip(state.weights, seen.gradients(), strict=True), 1)
     )
-    directions = tree_map(lambda D, W: _decayed(-D, decay, W), rule.geometry.directions(pulled), state.weights)
+    directions = rule.geometry.directions(pulled)
+    if decay:
+        directions = tree_map(lambda D, W: D + decay * W, directions, state.weights)
     weights = tuple(map(part.tangent, state.weights, directions))
     maps = _forward_maps(rule, state, rng) if "J" in rule.plasticity.reads else {}
     feedback = []
@@ -194,13 +205,9 @@ def moves(rule, state: State, batch: Batch, rng: np.random.Generator | None = No
         moments = _moments(rule.plasticity.reads, seen, edge.activity, maps, batch)
         learned = rule.plasticity.velocity(stored, moments)
         feedback.append(
-            tuple(None if dB is None else _decayed(dB, decay, B) for B, dB in zip(stored, learned, strict=True))
+            tuple(dB if dB is None or not decay else dB - decay * B for B, dB in zip(stored, learned, strict=True))
         )
     return State(weights, tuple(feedback))
-
-
-def _decayed(v, decay, W):
-    return v - decay * W if decay else v
 
 
 def _forward_maps(rule, state, rng) -> dict:

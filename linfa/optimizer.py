@@ -19,7 +19,10 @@ class Optimizer(abc.ABC):
     def step(self, memory, velocity) -> tuple[Any, Any]:
         """The direction of a step, of the structure of the velocity, and what is remembered after it.
 
-        A velocity is None where nothing moves, and so is the direction.
+        Args:
+            memory: what was remembered after the last step.
+            velocity: of what moves, with the signs of `linfa.dynamics.moves` (another sign gives the other direction),
+                and None where nothing does, where the direction is None too.
         """
 
 

@@ -1,7 +1,8 @@
 """Phase diagrams of sweeps: what the networks of a rule come to, over two of the axes of the sweep.
 
-Colour is the median over the networks that did not diverge; where half of them did, the place is hatched.  Theory is on
-top: the learning rate up to which descent is stable, and below a diagram of ranks the loss of the best map of each rank.
+Colour is the median over the networks that did not diverge; where half of them did, the place is hatched.  Theory is
+on top: the learning rate up to which descent is stable, and below a diagram of ranks where fixed feedback ends from
+zero weights, and the loss of the best map of each rank.
 """
 
 import numpy as np

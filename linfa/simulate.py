@@ -227,14 +227,26 @@ def descent(
     """
     draws, redraws, directions = (stream(seed, number) for number in (1, 2, 3))
     population, memory = batch_like(state, task.batch), optimizer.start(state)
+    _keep_memory()
     while True:
         batch = population if batch_size is None else batch_like(state, task.sample(batch_size, draws))
         if rule.feedback.redrawn:
             state = redraw(rule, state, redraws)
         with np.errstate(over="ignore", invalid="ignore"):
-            direction, memory = optimizer.step(memory, moves(rule, state, batch, directions))
-            state = retract(rule, advance(state, direction, lr))
+            (down, feedback), memory = optimizer.step(memory, moves(rule, state, batch, directions))
+            weights = tree_map(lambda W, D: W - lr * D, state.weights, down)
+            feedback = tree_map(lambda B, v: B if v is None else B + lr * v, state.feedback, feedback)
+            state = retract(rule, State(weights, feedback))
         yield state
+
+
+def _keep_memory():
+    """Have the C library keep the memory of the arrays of a step for those of the next.
+
+    glibc hands large blocks back to the system as soon as they are free, and a step would spend up to half its time on
+    faulting their pages in again.  It keeps those below the largest, up to 32 MiB, that it has seen freed: one is.
+    """
+    np.empty(2**25 - 2**15, np.uint8)
 
 
 def _finite(state) -> bool:
@@ -243,9 +255,9 @@ def _finite(state) -> bool:
         return all(bool(w.ravel() @ w.ravel() < 1e300) for w in leaves(state.weights))
 
 
-def advance(state: State, v: State, lr) -> State:
-    """One explicit Euler step, state + lr * v; what has no velocity, None, stays as it is."""
-    return tree_map(lambda x, dx: x if dx is None else x + lr * dx, state, v)
+def advance(state: State, v: State, lr: float) -> State:
+    """One explicit Euler step, state + lr * v."""
+    return tree_map(lambda x, dx: x + lr * dx, state, v)
 
 
 def retract(rule, state: State) -> State:

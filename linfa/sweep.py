@@ -1,7 +1,7 @@
 """Sweeps: every combination of rules, ranks, tasks, shapes, scales, learning rates and seeds, a network each.
 
-Networks of one rule, one task and one shape learn as one array, in blocks that any `concurrent.futures` executor spreads
-over processes or a cluster.  What each network has come to is a row, and on disk as soon as it is known.
+Networks of one rule, one task and one shape learn as one array, in blocks that any `concurrent.futures` executor
+spreads over processes or a cluster.  What a network has come to is a row, and on disk as soon as it is known.
 
     sweep = Sweep((linfa.fa(), linfa.ldfa(1)), ranks=(1, 2, 4), scales=(0.01, 0.1, 1.0), seeds=range(20))
     rows = run(sweep, "runs/ranks", executor=ProcessPoolExecutor())
@@ -17,7 +17,7 @@ import importlib
 import itertools
 import json
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,16 +30,17 @@ from linfa.network import Network
 from linfa.rules import Rule
 from linfa.simulate import batch_like, descent
 from linfa.task import Task
+from linfa.theory.base import AssumptionError
 from linfa.tree import leaves, tree_map
 
 MEASURES = 200
 """How often the loss is measured on the way, at most; times are known to a step in so many."""
 
 CACHE = 2**16
-"""Numbers in the largest weight of a block: half a MiB, so that the arrays of a step stay in a processor's cache.
+"""Numbers in the largest weight of a block, half a MiB.
 
-Measured at widths 8 to 32: networks in blocks four times as large take twice the time, and in blocks four times smaller
-the interpreter takes as much as the products.
+In larger blocks the arrays of a step leave the processor's cache, in smaller ones the interpreter is what takes time:
+measured at widths 8 to 32, in blocks of half or twice that size a step takes up to a tenth longer.
 """
 
 
@@ -221,7 +222,7 @@ def measure(ensemble: Ensemble, device: str | None = None) -> list[dict]:
 
     Args:
         ensemble: what to train.
-        device: None for numpy; "cpu", "cuda" ... for torch.
+        device: None for numpy, or a device of torch.
 
     Returns:
         For each member number, rule, rank, task, depth, width, scale, lr, seed, and
@@ -257,10 +258,7 @@ def measure(ensemble: Ensemble, device: str | None = None) -> list[dict]:
     always = {"start_loss": losses[0], "best_loss": np.broadcast_to(task.least_loss(rank), finite.shape)}
     shared = {"rule": ensemble.name, "rank": ensemble.rank, "task": _label(ensemble.spectrum), "depth": ensemble.depth,
               "width": ensemble.width}  # fmt: skip
-    theory = {}
-    for place, seed in enumerate(seeds.tolist()):  # task and feedback are those of the seed
-        if seed not in theory:
-            theory[seed] = foreseen(rule, ensemble.task(seed), tree_map(lambda x, place=place: x[place], begin))
+    theory = _theory(ensemble, begin, seeds.tolist())
     return [
         {"number": member.number, **shared, "scale": member.scale, "lr": member.lr, "seed": member.seed}
         | {"diverged": not finite[place]}
@@ -303,25 +301,43 @@ def _number(x):
     return float(x) if np.isfinite(x) else None
 
 
-def foreseen(rule, task, begin: State) -> dict[str, float | None]:
-    """What closed forms say of a network that starts near zero weights, with the feedback of a state.
+def foreseen(rule, depth: int) -> dict[str, Callable[[Task, State], float]]:
+    """The closed forms that speak of a rule in networks of a depth, as functions of a task and a state of zero weights.
 
-    Returns:
-        ``zero_start_loss``, where fixed feedback ends from zero weights (`linfa.theory.FinalMap`), and ``max_lr``, up
-        to which descent converges from there (`linfa.theory.ZeroInitFA`) or, under backprop, anywhere
-        (`linfa.theory.bp_end_max_lr`); None outside their assumptions.
+    ``zero_start_loss`` is where fixed feedback ends from zero weights (`linfa.theory.FinalMap`), ``max_lr`` up to which
+    learning rate descent converges from there (`linfa.theory.ZeroInitFA`) or, under backprop, anywhere
+    (`linfa.theory.bp_end_max_lr`).
+
+    >>> import linfa
+    >>> [list(foreseen(rule, 3)) for rule in (linfa.fa(), linfa.bp())], list(foreseen(linfa.fa(), 2))
+    ([[], ['max_lr']], ['zero_start_loss', 'max_lr'])
     """
-    from linfa import theory
+    from linfa.theory import assumptions
+    from linfa.theory.alignment.zero_init_fa import ZeroInitFA
+    from linfa.theory.backprop.end_rates import bp_end_max_lr
+    from linfa.theory.dimension.final_map import FinalMap
 
-    zero = State(tree_map(lambda W: 0 * W, begin.weights), begin.feedback)
-    known: dict[str, float | None] = {"zero_start_loss": None, "max_lr": None}
-    for name, answer in (
-        ("zero_start_loss", lambda: theory.FinalMap(rule, task, zero).loss),
-        ("max_lr", lambda: theory.ZeroInitFA(rule, task, zero).max_lr),
-        ("max_lr", lambda: theory.bp_end_max_lr(rule, task, len(zero.weights))),
-    ):
-        with contextlib.suppress(theory.AssumptionError):
-            known[name] = _number(answer())
+    forms: dict[str, Callable[[Task, State], float]] = {}
+    with contextlib.suppress(AssumptionError):
+        assumptions.backprop(rule)
+        forms["max_lr"] = lambda task, zero: bp_end_max_lr(rule, task, depth)
+    with contextlib.suppress(AssumptionError):
+        assumptions.fixed_feedback(rule)
+        if depth == 2:
+            forms["zero_start_loss"] = lambda task, zero: FinalMap(rule, task, zero).loss
+            forms["max_lr"] = lambda task, zero: ZeroInitFA(rule, task, zero).max_lr
+    return forms
+
+
+def _theory(ensemble, begin, seeds) -> dict[int, dict[str, float | None]]:
+    """What closed forms say of each seed, whose task and feedback are the same at all scales and learning rates."""
+    forms, nothing = foreseen(ensemble.rule, ensemble.depth), {"zero_start_loss": None, "max_lr": None}
+    known = {seed: dict(nothing) for seed in seeds}
+    for seed, place in dict(zip(seeds, itertools.count(), strict=False)).items() if forms else ():
+        task, (weights, feedback) = ensemble.task(seed), tree_map(lambda x, place=place: x[place], begin)
+        for name, form in forms.items():
+            with contextlib.suppress(AssumptionError):
+                known[seed][name] = _number(form(task, State(tree_map(lambda W: 0 * W, weights), feedback)))
     return known
 
 
@@ -344,8 +360,8 @@ def run(
         folder: where the rows live.
         executor: runs the blocks, in any processes that can import linfa: a ``ProcessPoolExecutor``, that of a Dask
             cluster (``distributed.Client(...).get_executor()``), of MPI, of loky; None for one after another, here.
-        device: None for numpy; "cpu", "cuda" ... for torch, which is faster above widths of about 32.
-        size: members of a block, by default as many as `CACHE` holds; on a GPU thousands are as fast as one.
+        device: None for numpy, which is the faster one on a CPU; "cuda" or another device of torch.
+        size: members of a block, by default as many as `CACHE` holds; a GPU takes thousands.
         progress: show a bar where the output is a terminal.
 
     Returns:

@@ -24,5 +24,5 @@ def tree_map(function, *trees):
     first = trees[0]
     if not isinstance(first, tuple):
         return function(*trees)
-    parts = (tree_map(function, *branches) for branches in zip(*trees, strict=True))
-    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+    parts = [tree_map(function, *branches) for branches in zip(*trees, strict=True)]
+    return getattr(type(first), "_make", tuple)(parts)

@@ -72,12 +72,13 @@ def test_tasks_of_an_ensemble_are_those_of_the_seeds(seeds, Sxx, noise):
 def test_samples_of_an_ensemble_are_those_of_its_members(means):
     rng = np.random.default_rng(0)
     mean = 0.3 * rng.standard_normal((2, 5)) * means
-    singles = [Task.teacher(rng.standard_normal((2, 3)), noise=0.5) for _ in range(2)]
+    centred = [Task.teacher(rng.standard_normal((2, 3)), noise=0.5) for _ in range(2)]
     singles = [
-        Task(t.Sxx + np.outer(m[:3], m[:3]), t.Syx + np.outer(m[3:], m[:3]), t.Syy + np.outer(m[3:], m[3:]), m[:3], m[3:])
-        for t, m in zip(singles, mean, strict=True)
+        Task(t.Sxx + np.outer(x, x), t.Syx + np.outer(y, x), t.Syy + np.outer(y, y), x, y)
+        for t, (x, y) in zip(centred, ((m[:3], m[3:]) for m in mean), strict=True)
     ]
-    together = Task(*(np.stack([getattr(t, name) for t in singles]) for name in ("Sxx", "Syx", "Syy", "mean_x", "mean_y")))
+    names = ("Sxx", "Syx", "Syy", "mean_x", "mean_y")
+    together = Task(*(np.stack([getattr(t, name) for t in singles]) for name in names))
     drawn = together.sample(6, Streams([8, 9]))
     for k, (single, seed) in enumerate(zip(singles, (8, 9), strict=True)):
         alone = single.sample(6, np.random.default_rng(seed))
@@ -110,7 +111,9 @@ def test_bad_ensembles_of_tasks():
     state = start(linfa.bp(), linfa.Network.small((2, 2)))
     with pytest.raises(ValueError, match=r"axes of the networks, \(\); got \(2,\)"):
         linfa.descend(linfa.bp(), Task(np.eye(2), two), state, 0.1, 1)
-    with pytest.raises(linfa.theory.base.AssumptionError, match=r"the task is not a single one: it is an ensemble of \(2,\)"):
+    with pytest.raises(
+        linfa.theory.base.AssumptionError, match=r"the task is not a single one: it is an ensemble of \(2,\)"
+    ):
         linfa.theory.FinalMap(linfa.fa(), Task(np.eye(2), two), start(linfa.fa(), linfa.Network.zero((2, 2, 2))))
 
 
@@ -180,8 +183,10 @@ def test_what_does_not_move_has_no_velocity(rule):
     part, full = moves(rule, state, task.batch), velocity(rule, state, task.batch)
     still = [[dB is None for dB in edge] for edge in part.feedback]
     assert still == [[not learns for learns in rule.plasticity.learns(len(edge))] for edge in state.feedback]
-    for a, b, x in zip(leaves(part), leaves(full), leaves(state), strict=True):
-        np.testing.assert_array_equal(0 * x if a is None else a, b)
+    for down, v in zip(leaves(part.weights), leaves(full.weights), strict=True):
+        np.testing.assert_array_equal(-down, v)
+    for a, b, B in zip(leaves(part.feedback), leaves(full.feedback), leaves(state.feedback), strict=True):
+        np.testing.assert_array_equal(0 * B if a is None else a, b)
 
 
 def test_adam_leaves_alone_what_does_not_move():

@@ -67,7 +67,9 @@ def test_a_member_is_what_it_is_alone(rule):
     ))  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", [linfa.fa(), linfa.sign_symmetry("brSF"), linfa.directional_dfa(directions=3)], ids=str)
+@pytest.mark.parametrize(
+    "rule", [linfa.fa(), linfa.sign_symmetry("brSF"), linfa.directional_dfa(directions=3)], ids=str
+)
 def test_a_member_has_its_own_draws_on_the_way(rule):
     check_members(Sweep((rule,), widths=(4,), lrs=(0.01,), seeds=(2, 5, 4), steps=30, batch_size=4))
 
@@ -134,10 +136,19 @@ def test_theory_is_where_small_starts_end_and_stop_to_end():
                 at = dataclasses.replace(sweep, lrs=(share * row["max_lr"],), seeds=(row["seed"],))
                 (again,) = measure(at.ensembles()[row["rank"] - 1])
                 assert (again["diverged"] or again["loss"] > 1.1 * row["loss"]) == lost
-    state = start(linfa.bp(), linfa.Network.zero((2, 3, 3, 2)))
-    task = linfa.Task.from_spectrum([8.0, 1.0])
-    assert foreseen(linfa.bp(), task, state) == {"zero_start_loss": None, "max_lr": pytest.approx(2 / (3 * 16))}
-    assert foreseen(linfa.dfa(), task, start(linfa.dfa(), linfa.Network.zero((2, 3, 3, 2))))["max_lr"] is None
+
+
+def test_theory_speaks_where_it_knows():
+    sweep = Sweep((linfa.bp(), linfa.dfa(), linfa.fa()), tasks=((8.0, 1.0),), depths=(3, 2), seeds=(0, 1), steps=1)
+    said = {(row["rule"], row["depth"]): (row["zero_start_loss"], row["max_lr"])
+            for ensemble in sweep.ensembles() for row in measure(ensemble)}  # fmt: skip
+    assert said["bp", 3] == (None, pytest.approx(2 / (3 * 16)))
+    assert said["dfa", 3] == said["fa", 3] == (None, None)
+    assert said["dfa", 2] == said["fa", 2] != (None, None)
+    assert not foreseen(linfa.kolen_pollack(), 2)
+    coloured = linfa.Task.teacher(np.eye(2), Sxx=np.diag([1.0, 2.0]))
+    (row,) = measure(*Sweep((linfa.fa(),), tasks=(coloured,), depths=(2,), seeds=(0,), steps=1).ensembles())
+    assert (row["zero_start_loss"], row["max_lr"]) == (pytest.approx(0, abs=1e-12), None)
 
 
 @pytest.fixture(scope="module")

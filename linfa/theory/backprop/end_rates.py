@@ -17,7 +17,8 @@ def bp_end_max_lr(rule, task, N: int) -> float:
 
     There W_l = R_l S^(1/N) R_(l-1)^T, and an error u_i v_j^T relaxes at sum_k s_i^(2 - 2k/N) s_j^((2k - 2)/N), at most
     N s_1^(2 - 2/N).  Above this learning rate descent comes to rest nowhere, since no end is flatter: the rate of
-    u_1 v_1^T is sum_k a_k^2 b_k^2 with a_k = |W_(k-1) .. W_1 v_1| and b_k = |u_1^T W_N .. W_(k+1)|, and a_(k+1) b_k >= s_1.
+    u_1 v_1^T is sum_k a_k^2 b_k^2 with a_k = |W_(k-1) .. W_1 v_1| and b_k = |u_1^T W_N .. W_(k+1)|, where
+    a_(k+1) b_k >= s_1.
 
     Args:
         rule: backprop without decay.

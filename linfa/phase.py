@@ -128,14 +128,20 @@ def figure(rows: list[dict], axes=(), value: str = "loss"):
     return drawn
 
 
+def _range(rows, value) -> tuple[float, float]:
+    """The least and the largest value that is drawn."""
+    known = [row[value] for row in rows if row[value] is not None] or [1.0]
+    low, high = (0.0, 1.0) if value == "diverged" else (float(min(known)), float(max(known)))
+    if value not in LOGARITHMIC:
+        return low, high
+    high = high or 1.0  # all are zero
+    return max(low, high * 10.0**-DECADES), high
+
+
 def _norm(rows, value):
     from matplotlib.colors import LogNorm, Normalize
 
-    known = [row[value] for row in rows if row[value] is not None] or [1.0]
-    low, high = float(min(known)), float(max(known))
-    if value in LOGARITHMIC and high > 0:
-        return LogNorm(max(low, high * 10.0**-DECADES), high, clip=True)
-    return Normalize(*((0, 1) if value == "diverged" else (low, high)), clip=True)
+    return (LogNorm if value in LOGARITHMIC else Normalize)(*_range(rows, value), clip=True)
 
 
 def _values(rows, axis):
@@ -217,13 +223,13 @@ def _bound(ax, where, bound, lrs):
 
 
 def _curves(plt, rows, axes, value):
-    (x,), norm = axes, _norm(rows, value)
+    (x,), (least, most) = axes, _range(rows, value)
     rights = [right for right in _values(rows, x) if right is not None] or [None]
     drawn, ax = plt.subplots(figsize=(6.8, 3.8), layout="constrained")
     for (rule,), mine in groups(rows, ()).items():
         cells = [[row for row in mine if row[x] in (right, None)] for right in rights]
         low, mid, high = (
-            np.clip([middle(cell, value, share) for cell in cells], norm.vmin, None) for share in (0.25, 0.5, 0.75)
+            np.clip([middle(cell, value, share) for cell in cells], least, None) for share in (0.25, 0.5, 0.75)
         )
         colour, flat = plot.colour(rule), mine[0][x] is None
         ax.plot(mid, "--" if flat else "o-", markersize=4, color=colour, label=rule)
@@ -233,7 +239,7 @@ def _curves(plt, rows, axes, value):
                 ax.axvspan(place - 0.5, place + 0.5, fill=False, hatch="////", edgecolor=colour, linewidth=0, alpha=0.5)
         if value == "loss" and x == "rank" and not flat:
             for (name, column), mark in zip(SPURIOUS.items(), "x_", strict=True):
-                points = np.clip([middle(cell, column) for cell in cells], norm.vmin, None)
+                points = np.clip([middle(cell, column) for cell in cells], least, None)
                 if np.isfinite(points).any():
                     ax.plot(points, mark, color="#333333", markersize=11, label=f"theory: {name}")
         bound = middle(mine, "max_lr")
@@ -241,7 +247,7 @@ def _curves(plt, rows, axes, value):
             place = np.interp(np.log(bound), np.log(rights), np.arange(len(rights)))
             ax.axvline(place, color=colour, linestyle=":", label=f"theory: {rule} stable")
     if value in LOGARITHMIC:
-        ax.set(yscale="log", ylim=(0.6 * norm.vmin, 1.7 * norm.vmax))
+        ax.set(yscale="log", ylim=(0.6 * least, 1.7 * most))
     ax.set(xlabel=AXES[x], ylabel=VALUES[value], xlim=(-0.5, len(rights) - 0.5))
     ax.set_xticks(*_ticks(rights, x, most=8))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

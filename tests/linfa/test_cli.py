@@ -81,7 +81,7 @@ def test_sweep(capsys, tmp_path):
 
 
 def test_sweep_runs_in_processes(capsys, tmp_path):
-    settings = ["sweep", "bp", "--scales", "0.5", "--lrs", "0.01", "100", "--seeds", "2", "--steps", "30", "--seed", "4"]
+    settings = ["sweep", "bp", "--scales", "0.5", "--lrs", "0.01", "100", "--seeds", "2", "--seed", "4"]
     one = call(capsys, *settings, "--out", str(tmp_path / "one"))[1].splitlines()
     two = call(capsys, *settings, "--out", str(tmp_path / "two"), "--workers", "2")[1].splitlines()
     assert one[:-1] == two[:-1]

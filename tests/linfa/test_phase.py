@@ -111,7 +111,7 @@ def test_one_axis_makes_curves(ranks, rates):
 
 @pytest.mark.parametrize("value", list(phase.VALUES))
 def test_every_value_is_drawn(ranks, rates, value):
-    for seen in (ranks, rates, ranks[:1]):
+    for seen in (ranks, rates, ranks[:1], [{**row, value: 0.0} for row in ranks]):
         drawn = figure(seen, value=value)
         drawn.canvas.draw()
         plt.close(drawn)

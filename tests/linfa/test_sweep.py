@@ -7,6 +7,7 @@ import importlib
 import json
 import multiprocessing
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,8 @@ def test_what_is_done_is_not_done_again(whole, tmp_path, monkeypatch):
     seen = []
 
     def stopped(ensemble, device=None):
+        on_disk = (tmp_path / "rows.jsonl").read_text().splitlines()
+        assert len(on_disk) == 3 * len(seen)
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(ensemble.members)
@@ -246,6 +249,20 @@ def test_a_block_that_fails_leaves_the_others_on_disk(tmp_path, monkeypatch):
     with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(MemoryError, match="too large"):
         run(SMALL, tmp_path, pool, progress=False)
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 12
+
+
+def test_after_a_failure_nothing_new_begins(tmp_path, monkeypatch):
+    begun = []
+
+    def failing(ensemble, device=None):
+        begun.append(ensemble)
+        time.sleep(0.05)
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(sweeping, "measure", failing)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(MemoryError, match="too large"):
+        run(SMALL, tmp_path, pool, size=1, progress=False)
+    assert len(begun) < 6
 
 
 def test_another_sweep_does_not_go_into_a_folder(whole):

@@ -7,7 +7,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deep import checkpoint, distributed, divergence
-from deep.data.loader import stream
+from deep.data.loader import seed_of
 from deep.divergence import agreed
 from deep.ranks import shrink_to
 
@@ -54,7 +54,7 @@ class Run:
 
     def draw(self):
         """Let the draws of this step depend on its number, and differ from those of the data."""
-        torch.manual_seed(stream(self.seed, len(self.rows), self.step, distributed.rank(), 1))
+        torch.manual_seed(seed_of(self.seed, len(self.rows), self.step, distributed.rank(), 1))
 
     def is_finite(self, thoroughly):
         """Whether all losses of the epoch were on all processes, and thoroughly, whether the state is."""

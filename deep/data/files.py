@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deep.data.images import CorruptData, normalise
 from deep.data.listing import Listing, Skipped
-from deep.data.loader import stream
+from deep.data.loader import seed_of
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Epoch(Dataset):
                 index = self.order[(place + turn) % len(self.order)]
                 try:
                     content = self.listing.read(index)
-                    x[row] = self.view.pixels(content, np.random.default_rng(stream(*self.draws, place)))
+                    x[row] = self.view.pixels(content, np.random.default_rng(seed_of(*self.draws, place)))
                 except (OSError, CorruptData) as error:
                     reason = getattr(error, "strerror", None) or str(error)
                     skipped.append(Skipped(self.listing.describe(index), reason))
@@ -191,7 +191,7 @@ class ImageFiles:
 
     def _batches(self, epoch, start):
         device = torch.device(self.device)
-        order = self.view.order(self.listing, np.random.default_rng(stream(0, self.seed, epoch)))
+        order = self.view.order(self.listing, np.random.default_rng(seed_of(0, self.seed, epoch)))
         draws = 1, self.seed, epoch  # not those of the order
         batches = DataLoader(
             Epoch(self.listing, self.view, order, self.batch_size, self.rank, self.world, self._spared, draws),

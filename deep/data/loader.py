@@ -37,10 +37,10 @@ class Loader(Protocol):
         ...
 
 
-def stream(*numbers: int) -> int:
+def seed_of(*numbers: int) -> int:
     """The seed of a stream of draws of its own for every tuple of numbers, each at least 0.
 
-    >>> stream(0, 1) == stream(0, 1), stream(0, 1) == stream(1, 0), stream(0, 1) == stream(0, 1, 0)
+    >>> seed_of(0, 1) == seed_of(0, 1), seed_of(0, 1) == seed_of(1, 0), seed_of(0, 1) == seed_of(0, 1, 0)
     (True, False, False)
     """
     low, high = np.random.SeedSequence((len(numbers), *numbers)).generate_state(2)  # which ignores zeros at the end
@@ -132,4 +132,4 @@ class InOrder:
 
 
 def _generator(device, *numbers):
-    return torch.Generator(device).manual_seed(stream(*numbers))
+    return torch.Generator(device).manual_seed(seed_of(*numbers))

@@ -7,7 +7,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep.data.loader import Loader, stream
+from deep.data.loader import Loader, seed_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Mixed:
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Mixed images (n, C, H, W) and the probabilities of their classes (n, classes)."""
         for place, (x, y) in enumerate(self.loader.batches(epoch, start), start):
-            draws = np.random.default_rng(stream(self.seed, epoch, place))
+            draws = np.random.default_rng(seed_of(self.seed, epoch, place))
             share = draws.beta(self.alpha, self.alpha)
             y = F.one_hot(y, self.classes).to(x.dtype)
             yield share * x + (1 - share) * x.roll(1, 0), share * y + (1 - share) * y.roll(1, 0)

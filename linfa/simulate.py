@@ -234,9 +234,8 @@ def descent(
             state = redraw(rule, state, redraws)
         with np.errstate(over="ignore", invalid="ignore"):
             (down, feedback), memory = optimizer.step(memory, moves(rule, state, batch, directions))
-            weights = tree_map(lambda W, D: W - lr * D, state.weights, down)
-            feedback = tree_map(lambda B, v: B if v is None else B + lr * v, state.feedback, feedback)
-            state = retract(rule, State(weights, feedback))
+            state = State(advance(state.weights, down, -lr), advance(state.feedback, feedback, lr))
+            state = retract(rule, state)
         yield state
 
 
@@ -255,9 +254,9 @@ def _finite(state) -> bool:
         return all(bool(w.ravel() @ w.ravel() < 1e300) for w in leaves(state.weights))
 
 
-def advance(state: State, v: State, lr: float) -> State:
-    """One explicit Euler step, state + lr * v."""
-    return tree_map(lambda x, dx: x + lr * dx, state, v)
+def advance(state, v, lr):
+    """One explicit Euler step of a state or a part of it, state + lr * v; what has no velocity, None, stays."""
+    return tree_map(lambda x, dx: x if dx is None else x + lr * dx, state, v)
 
 
 def retract(rule, state: State) -> State:

@@ -213,7 +213,7 @@ def test_an_ensemble_of_tasks_has_modes_of_its_own():
         single = linfa.simulate(linfa.fa(), alone, linfa.Network.small((2, 4, 2), 0.1, k), [0.0, 2.0, 30.0], seed=k)
         np.testing.assert_allclose(together.mode_strengths[:, k], single.mode_strengths, atol=1e-6)
         np.testing.assert_allclose(together.loss[:, k], single.loss, atol=1e-6)
-    pytest.importorskip("matplotlib").pyplot.close(together.plot())
+    pytest.importorskip("matplotlib.pyplot").close(together.plot())
 
 
 def test_the_least_loss_of_a_rank_is_reached_by_no_other_map():

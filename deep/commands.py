@@ -130,7 +130,7 @@ class ReproduceCommand:
     name: Positional[literal_type_from_choices(RECIPES)]  # pyright: ignore[reportInvalidTypeForm]
     """Which experiment."""
     scale: float | None = None
-    """Share in (0, 1] of the published budget; by default one that takes minutes on two cores."""
+    """Share in (0, 1] of the published budget; by default one for a first look."""
     data: Path | None = None
     """Folder of the official files, as ``linfa data get`` leaves them."""
     out: Path | None = None

@@ -30,7 +30,7 @@ class Recipe:
         source: the publication, what of it was read, and what is ours.
         arms: the experiments by name, at the full budget.
         published: test accuracy in % by arm, where there is a number.
-        quick: the share of the budget that takes minutes on two cores.
+        quick: a share of the budget for a first look: minutes a run on two cores, but for ImageNet, which needs a GPU.
         smaller: arms of smaller networks for short runs.
         record_every: steps from one measurement of alignment and ranks to the next; None for none.
         figure: table of `deep.recipes.reproduce` -> matplotlib figure.

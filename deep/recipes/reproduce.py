@@ -6,13 +6,13 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 import linfa
-from deep.experiment import run
+from deep.experiment import Experiment, run
 from deep.log import write
 from deep.recipes.figure import measures
 from deep.recipes.recipe import Recipe
@@ -42,7 +42,7 @@ def reproduce(
         recipe: of `deep.recipes.RECIPES`, or one of your own.
         out: folder.
         data: folder of the official files.
-        scale: share of the published budget; by default the one that takes minutes on two cores.
+        scale: share of the published budget; by default the recipe's own for a first look.
         seeds: of the runs.
         arms: names of some; None for all.
         device: where to train.
@@ -54,7 +54,8 @@ def reproduce(
         published one, and what was recorded over the steps.
 
     Raises:
-        ValueError: for an unknown arm, a share outside (0, 1], or as `deep.data.load`.
+        ValueError: for an unknown arm, a share outside (0, 1], a folder with runs of other settings, or as
+            `deep.data.load`.
     """
     out = Path(out)
     scale = recipe.quick if scale is None else scale
@@ -66,7 +67,7 @@ def reproduce(
     for seed in seeds:
         for name in chosen:
             _one(recipe, out, name, dataclasses.replace(experiments[name], seed=seed), device, progress)
-    return collect(recipe.at(scale), out, scale)
+    return collect(recipe.at(scale), out, scale, experiments, device)
 
 
 @functools.cache
@@ -102,28 +103,31 @@ def slug(name: str) -> str:
     return "".join(c for c in name.replace(" ", "-") if c.isalnum() or c in "-+.")
 
 
-def collect(recipe: Recipe, out: Path, scale: float) -> dict:
+def collect(recipe: Recipe, out: Path, scale: float, experiments: Mapping[str, Experiment], device: str) -> dict:
     """The table of all runs in a folder that are whole; writes its files.
 
     Raises:
         FileNotFoundError: if none is.
+        ValueError: for a run of other settings than the arm's, which belongs to another table.
     """
-    rows, log = {}, []
-    for name in recipe.arms:
+    rows, log, settings = {}, [], {}
+    for name, experiment in experiments.items():
         runs = sorted(out.glob(f"{slug(name)}-[0-9]*"), key=lambda folder: int(folder.name.rsplit("-", 1)[1]))
         runs = [folder for folder in runs if folder.name.rsplit("-", 1)[0] == slug(name)]
         runs = [folder for folder in runs if (folder / "result.json").exists()]
-        if runs:
-            rows[name] = _row(runs) | {"published": recipe.published.get(name)}
         for folder in runs:
             about = json.loads((folder / "run.json").read_text())
+            if not _same(folder, dataclasses.replace(experiment, seed=about["seed"])):
+                raise ValueError(f"{folder} holds a run of {name} with other settings: choose another folder")
             log += [{"arm": name, "seed": about["seed"], **row} for row in _lines(folder / "log.jsonl")]
+            settings[name] = {"data": about["data"], **about["settings"]}
+        if runs:
+            rows[name] = _row(runs) | {"published": recipe.published.get(name)}
     if not rows:
         raise FileNotFoundError(f"{out} holds no whole run of {recipe.title}")
-    settings = {name: json.loads((next(out.glob(f"{slug(name)}-[0-9]*")) / "run.json").read_text()) for name in rows}
     table = {
-        "title": recipe.title, "source": recipe.source, "scale": scale, "hardware": hardware(), "arms": rows,
-        "settings": {name: {"data": about["data"], **about["settings"]} for name, about in settings.items()},
+        "title": recipe.title, "source": recipe.source, "scale": scale, "hardware": hardware(device), "arms": rows,
+        "settings": settings,
     }  # fmt: skip
     write(out / "table.json", json.dumps(table, indent=1))
     write(out / "table.md", markdown(table))
@@ -138,7 +142,9 @@ def _row(runs):
     last, best, diverged = [], [], 0
     for folder in runs:
         result = json.loads((folder / "result.json").read_text())
-        diverged += "diverged" in result
+        if "diverged" in result:  # and what it had reached before is not what it ended with
+            diverged += 1
+            continue
         accuracy = [100 * row["test_accuracy"] for row in _lines(folder / "log.jsonl")]
         if accuracy:
             last.append(accuracy[-1])
@@ -172,10 +178,10 @@ def _std(values):
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def hardware() -> dict:
-    """What the numbers were made on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    return {"device": device, "machine": platform.machine(), "torch": torch.__version__}
+def hardware(device: str) -> dict:
+    """The machine on which a table is made, which is that of its runs if they are."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{os.cpu_count()} CPU cores"
+    return {"device": name, "machine": platform.machine(), "torch": torch.__version__}
 
 
 def _final(row, key):

@@ -103,3 +103,18 @@ def test_unknown_arms(tmp_path):
     with pytest.raises(ValueError, match="unknown arm DFA: choose from BP, FA, fixed"):
         reproduce(RECIPE, tmp_path, scale=1, arms=["DFA"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_diverged_late_does_not_count_with_what_it_had_before(tmp_path):
+    table = reproduce(RECIPE, tmp_path, scale=1, seeds=(0, 1), arms=["BP"], progress=False)
+    result = tmp_path / "BP-1" / "result.json"
+    result.write_text(json.dumps({**json.loads(result.read_text()), "diverged": "the loss"}))
+    row = reproduce(RECIPE, tmp_path, scale=1, seeds=(0, 1), arms=["BP"], progress=False)["arms"]["BP"]
+    assert row["runs"] == table["arms"]["BP"]["runs"][:1]
+    assert (row["diverged"], row["std"]) == (1, None)
+
+
+def test_runs_of_other_settings_are_not_mixed(tmp_path):
+    reproduce(RECIPE, tmp_path, scale=1, seeds=(0,), arms=["BP"], progress=False)
+    with pytest.raises(ValueError, match="BP-0 holds a run of BP with other settings: choose another folder"):
+        reproduce(RECIPE, tmp_path, scale=0.5, seeds=(1,), arms=["BP"], progress=False)

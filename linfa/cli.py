@@ -271,6 +271,11 @@ class SweepCommand:
         phase.check(self.axes, self.value)
         if self.parquet:
             sweep.parquet_library()
+        taken = {key for name in self.rules for key in inspect.signature(CATALOGUE[name]).parameters}
+        given = {"rank": self.ranks, "plasticity": self.plasticity != "oja", "direct": self.direct}
+        idle = [key for key, value in given.items() if value and key not in taken]
+        if idle:
+            raise ValueError(f"no rule of {', '.join(self.rules)} has a {' or '.join(idle)}: leave it out")
         plan = sweep.Sweep(
             tuple(map(self._rule, self.rules)),
             ranks=self.ranks, tasks=(self.spectrum,), inputs=self.inputs, outputs=self.outputs, noise=self.noise,

@@ -243,3 +243,12 @@ def test_without_torch(capsys, monkeypatch):
     for command in ("demo", "train"):
         code = call(capsys, command)[0]
         assert code == "this command needs torch: pip install 'linfa-lab[deep,plot]'"
+
+
+@pytest.mark.parametrize(
+    ("flags", "what"), [(("--ranks", "2"), "rank"), (("--plasticity", "hebb", "--direct"), "plasticity or direct")]
+)
+def test_a_sweep_refuses_settings_that_no_rule_has(capsys, tmp_path, flags, what):
+    code, _, err = call(capsys, "sweep", "fa", "bp", *flags, "--out", str(tmp_path / "sweep"))
+    assert (code, err) == (2, f"linfa: no rule of fa, bp has a {what}: leave it out\n")
+    assert not (tmp_path / "sweep").exists()

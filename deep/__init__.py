@@ -1,7 +1,9 @@
 """deep: rules of `linfa` on PyTorch models.
 
 promote.py   (model, rule) -> the same model with another backward, and back
-layers.py    what a promoted layer becomes        ops.py   the autograd functions
+survey.py    the linear maps of a model           coverage.py  the rules and weights that promotion covers
+edges.py     which layer gets which feedback      kinds.py     layers by kind
+layers.py    what a promoted layer becomes        ops/     the autograd functions
 attention.py multi-head attention                 maps.py  the linear maps of a layer
 table.py     what each layer's rule, rank and cost are
 forward_mode.py  tangents that run along in the training forward of directional rules
@@ -25,11 +27,12 @@ from deep.factored import retract
 from deep.local import loss, modules
 from deep.loss_scale import set_loss_scale
 from deep.optimizer import optimizer
-from deep.promote import Unsupported, demote, promote
+from deep.promote import demote, promote
 from deep.ranks import scheduled_ranks, shrink
 from deep.record import Recorder
 from deep.refresh import refresh
 from deep.table import table
+from deep.unsupported import Unsupported
 
 __all__ = [
     "Recorder", "Unsupported", "demote", "loss", "modules", "optimizer", "promote", "refresh", "retract",

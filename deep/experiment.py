@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep import data, distributed, models
+from deep.coverage import check_rule
 from deep.curves import draw
 from deep.data import InOrder, Limited, Loader, Mixed, Shuffled
 from deep.events import Event, Refresh, Shrink
 from deep.optimizer import optimizer as directed
 from deep.optimizer import taught
 from deep.precision import Precision
-from deep.promote import check_rule, promote
+from deep.promote import promote
 from deep.record import Recorder
 from deep.refresh import check_refresh
 from deep.schedule import Schedule

@@ -21,11 +21,14 @@ checkpointing raises above the first cut, for the backward runs its parts again,
 
 import contextlib
 import functools
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from deep.unsupported import Unsupported
 
 
 class ForwardMode:
@@ -82,6 +85,34 @@ def convolved(x, weight, bias, *geometry):
         return torch.convolution(x, weight, bias, *geometry)
     y = torch.convolution(primal, weight, bias, *geometry)
     return forward_ad.make_dual(y, torch.convolution(tangent.detach(), weight.detach(), None, *geometry))
+
+
+def check_follows(model, cuts, sample):
+    """Raise Unsupported where forward mode does not follow a model from all of its cuts, path -> module."""
+    last = None
+
+    def watch(path):
+        def perturb(module, inputs):
+            nonlocal last
+            last = path
+            x, _ = forward_ad.unpack_dual(inputs[0])
+            return forward_ad.make_dual(x, torch.zeros_like(x)), *inputs[1:]
+
+        return perturb
+
+    handles = [module.register_forward_pre_hook(watch(path)) for path, module in cuts.items()]
+    try:
+        with torch.no_grad(), warnings.catch_warnings(), level():
+            warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)  # torch's own, as this loads
+            model(*sample) if isinstance(sample, tuple) else model(sample)
+    except RuntimeError as reason:
+        raise Unsupported(
+            f"forward mode does not follow the model from the input of {last} on ({str(reason).splitlines()[0]}): use "
+            "operations that it knows"
+        ) from reason
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Probe(NamedTuple):

@@ -13,8 +13,9 @@ from torch import nn
 
 from deep import layers, local, maps, ops
 from deep.factored import FactoredLayer, factored_layers, matrices
+from deep.kinds import LAYERWISE, original
 from deep.optimizer import taught
-from deep.promote import LAYERWISE, demote, original
+from deep.promote import demote
 from linfa.algebra import product
 from linfa.observe import effective_rank
 from linfa.rules import Euclidean

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deep import layers, local, maps, ops
 from deep.factored import FactoredLayer, inner_columns, is_exact, matrices
-from deep.promote import EXACT, LAYERWISE, original
+from deep.kinds import EXACT, LAYERWISE, original
 from linfa.rules import Rule
 
 

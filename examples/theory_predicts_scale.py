@@ -441,6 +441,11 @@ def draw(table, found, figure):
     plt.close(fig)
 
 
+def below(ax, columns=2, **look):
+    """A legend under a panel, where it covers nothing."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=8, **look)
+
+
 def _spurious(ax, table, found):
     classes = max(row["classes"] for row in table["spurious"] if row["kind"] == "linear")
     for kind, (label, shade, marker) in KINDS.items():
@@ -454,8 +459,8 @@ def _spurious(ax, table, found):
     ticks = [rank for rank in ranks if rank != classes - 1] + [classes + 1]
     ax.set_xticks(ticks, [*map(str, ticks[:-1]), "BP"])
     ax.set(title=f"The spurious solution, {classes} classes", xlabel="rank r of the feedback",
-           ylabel="error left, of what feedback takes", ylim=(None, 1.6))  # fmt: skip
-    ax.legend(loc="upper right")
+           ylabel="error left, of what feedback takes")  # fmt: skip
+    below(ax, 1)
 
 
 def _directions(ax, table, found):
@@ -474,10 +479,10 @@ def _directions(ax, table, found):
     outside = int(((values < WINDOW[0]) | (values > WINDOW[1])).sum())
     ax.plot([0, 1], [0, 1], color="black")
     note = f"{outside} of {values.size} beyond, at the edge" if outside else ""
-    ax.text(0.98, 0.02, note, transform=ax.transAxes, ha="right", color="#777777", fontsize=8)
+    ax.text(0.99, 1.0, note, transform=ax.transAxes, ha="right", va="bottom", color="#777777", fontsize=7)
     ax.set(title="Which modes are left over", xlabel="share left, predicted from the P drawn",
            ylabel="measured", ylim=WINDOW)  # fmt: skip
-    ax.legend(loc="upper left", fontsize=8)
+    below(ax)
 
 
 WINDOW = (-0.5, 2.2)
@@ -498,7 +503,7 @@ def _knees(ax, found):
     ax.set_xticks([size - 1 for size in sizes])
     ax.set(title="The knee", xlabel="dimensions of the error, K - 1", ylabel="rank at which a tenth is left",
            xlim=(0, None), ylim=(0, None))  # fmt: skip
-    ax.legend(loc="upper left")
+    below(ax)
 
 
 def _order(ax, table):
@@ -511,7 +516,7 @@ def _order(ax, table):
     ax.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
     ax.set(title="The modes under BP, strongest to weakest", xlabel="step", ylabel="share that is learned",
            ylim=(-0.1, 1.15))  # fmt: skip
-    ax.legend(ncols=2, title="mode", loc="lower right", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
+    below(ax, 9, handlelength=0.8, columnspacing=0.9)
 
 
 def _times(ax, table, found):
@@ -529,7 +534,7 @@ def _times(ax, table, found):
         ax.set(xscale="log", yscale="log")
     ax.set(title="When a mode is half learned", xlabel="predicted, up to the unit of time",
            ylabel="measured, steps")  # fmt: skip
-    ax.legend(loc="upper left")
+    below(ax)
 
 
 def _alignment(ax, table, found):
@@ -544,7 +549,7 @@ def _alignment(ax, table, found):
         ax.plot(learned[place], predicted[place], color="black")
     ax.set(title="Alignment of the readout under FA", xlabel="share of the loss that is learned", ylabel="cosine",
            xlim=(0, None), ylim=(-0.05, 1.02))  # fmt: skip
-    ax.legend(loc="lower right")
+    below(ax)
 
 
 def main(story):

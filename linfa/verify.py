@@ -130,7 +130,8 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None, depths: Sequ
     notes: list[str] = []
     if promoted:
         from deep.bridge import checks as bridge
-        from deep.promote import Unsupported, check_rule
+        from deep.coverage import check_rule
+        from deep.unsupported import Unsupported
 
         try:
             check_rule(rule)

@@ -1,6 +1,7 @@
 """Which rules promotion covers."""
 
-from deep.promote import Unsupported, check_rule
+from deep.coverage import check_rule
+from deep.unsupported import Unsupported
 from linfa.rules import named
 
 

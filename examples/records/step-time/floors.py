@@ -1,11 +1,12 @@
 """What bounds step times from below: the shortest programs that do what a rule cannot do without.
 
-python examples/records/step-time/floors.py [rounds [batch]]
+python examples/records/step-time/floors.py ROUNDS [resnet20] [ranks] [tangents] [reconciliation]
 
 Every ratio is to plain backpropagation of the same model in the same round.  ResNet-20: an autograd function that does
-nothing but backpropagation.  Directional DFA on the CNN: its convolutions alone, and with the numbers that it draws and
-the products that take a tangent through what is between the convolutions.  Reconciliation on sixteen convolutions: its
-convolutions alone.  The last three run without autograd, on given errors.
+nothing but backpropagation.  The CNN: one that hands on r channels of the error and learns nothing, or no error at all,
+as feedback that is fixed and broadcast may.  Directional DFA on the CNN: its convolutions alone, and with the numbers
+that it draws and the products that take a tangent through what is between the convolutions.  Reconciliation on sixteen
+convolutions: its convolutions alone.  The last three run without autograd, on given errors.
 """
 
 import copy
@@ -48,11 +49,42 @@ class BareConv(nn.Conv2d):
         return Bare.apply(x, self.weight, self.stride, self.padding)
 
 
-def with_convolutions(model, kind):
+class BareRank(torch.autograd.Function):
+    """A convolution with its own weight gradient, and of the error what a few channels carry, or nothing."""
+
+    @staticmethod
+    def forward(ctx, x, weight, stride, padding, P, Q):
+        ctx.save_for_backward(x, weight, P, Q)
+        ctx.geometry = (stride, padding, [1, 1], False, [0, 0], 1)
+        return F.conv2d(x, weight, None, stride, padding)
+
+    @staticmethod
+    def backward(ctx, error):
+        x, weight, P, Q = ctx.saved_tensors
+        backward, dx = torch.ops.aten.convolution_backward, x if ctx.needs_input_grad[0] else None
+        if P is not None and dx is not None:
+            few = (P.expand(len(x), *P.shape) @ error.flatten(2)).unflatten(2, error.shape[2:])
+            dx = backward(few, x, Q, None, *ctx.geometry, (True, False, False))[0]
+        dw = backward(error, x, weight, None, *ctx.geometry, (False, True, False))[1]
+        return dx, dw, None, None, None, None
+
+
+class BareRankConv(nn.Conv2d):
+    rank = None
+
+    def forward(self, x):
+        P = Q = None
+        if self.rank is not None:
+            P, Q = self.weight.new_ones(self.rank, self.out_channels), self.weight.detach()[: self.rank]
+        return BareRank.apply(x, self.weight, self.stride, self.padding, P, Q)
+
+
+def with_convolutions(model, kind, **attributes):
     model = copy.deepcopy(model)
     for module in model.modules():
         if type(module) is nn.Conv2d:
             module.__class__ = kind
+            vars(module).update(attributes)
     return model
 
 
@@ -123,6 +155,10 @@ def reconciled_convolutions(found, modules):
             conv(x)  # q
 
 
+def step(model, x, y, rule=None):
+    return Arm(copy.deepcopy(model), rule, x, y).step
+
+
 def show(title, steps, rounds):
     interleaved(steps, 2, "cpu")
     times = interleaved(steps, rounds, "cpu")
@@ -132,27 +168,39 @@ def show(title, steps, rounds):
         print(f"  {name:<40} {row['time']['median']:.3f} {row['time']['quartiles']}   fastest {row['fastest']:.3f}")
 
 
-def main(rounds=25, batch=128):
-    torch.set_flush_denormal(True)
-    torch.manual_seed(0)
-    x, y = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
-
-    def arm(model, rule=None):
-        return Arm(copy.deepcopy(model), rule, x, y).step
-
+def resnet20(rounds, x, y):
     model = build("resnet20", 3, 32, 10)
-    steps = {"plain": arm(model), "plain again": arm(model)}
-    steps |= {"bare autograd function": arm(with_convolutions(model, BareConv))}
-    show("ResNet-20", steps | {"fa": arm(model, linfa.fa()), "dfa": arm(model, linfa.dfa())}, rounds)
+    steps = {"plain": step(model, x, y), "plain again": step(model, x, y)}
+    steps |= {"bare autograd function": step(with_convolutions(model, BareConv), x, y)}
+    steps |= {"fa": step(model, x, y, linfa.fa()), "dfa": step(model, x, y, linfa.dfa())}
+    show("ResNet-20", steps, rounds)
 
+
+def ranks(rounds, x, y):
+    model = build("cnn", 3, 32, 10)
+    steps = {"plain": step(model, x, y), "plain again": step(model, x, y)}
+    for rank in (10, 32):
+        steps[f"bare, {rank} channels"] = step(with_convolutions(model, BareRankConv, rank=rank), x, y)
+        for plasticity in ("fixed", "normative", "oja"):
+            steps[f"ldfa r={rank}, {plasticity}"] = step(model, x, y, linfa.ldfa(rank, plasticity))
+    steps |= {
+        "bare, no error": step(with_convolutions(model, BareRankConv), x, y),
+        "dfa": step(model, x, y, linfa.dfa()),
+    }
+    show("CNN, feedback of rank r and broadcast", steps, rounds)
+
+
+def tangents(rounds, x, y):
     model = build("cnn", 3, 32, 10)
     found = seen(model, x)
-    steps = {"plain": arm(model), "directional dfa": arm(model, linfa.directional_dfa(directions=1))}
+    steps = {"plain": step(model, x, y), "directional dfa": step(model, x, y, linfa.directional_dfa(directions=1))}
     steps |= {"its convolutions": lambda: directional_convolutions(found)}
-    show("CNN", steps | {"with draws and products": lambda: directional(model, x)}, rounds)
+    show("CNN, directional", steps | {"with draws and products": lambda: directional(model, x)}, rounds)
 
+
+def reconciliation(rounds, x, y):
     model = local_memory.convolutions()
-    found, steps = seen(model, x), {"plain": arm(model)}
+    found, steps = seen(model, x), {"plain": step(model, x, y)}
     for modules in (16, 4):
         rule = linfa.sgr() if modules == 16 else linfa.sgr(modules)
         steps[f"sgr, {modules} modules"] = local_memory.Arm(copy.deepcopy(model), rule, x, y).step
@@ -160,5 +208,15 @@ def main(rounds=25, batch=128):
     show("Sixteen convolutions", steps, rounds)
 
 
+def main(rounds, names, batch=128):
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    x, y = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
+    for name in names or PROGRAMS:
+        PROGRAMS[name](rounds, x, y)
+
+
+PROGRAMS = {f.__name__: f for f in (resnet20, ranks, tangents, reconciliation)}
+
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(int(sys.argv[1]), sys.argv[2:])

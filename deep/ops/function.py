@@ -1,0 +1,56 @@
+"""How an autograd function is run: as it is, or in its form for forward mode and vmap."""
+
+import torch
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd import forward_ad
+
+
+def apply(kind, *args):
+    """Run an autograd function, in its form for forward mode and vmap only where one of them is on.
+
+    That form keeps the input alive until the graph goes, after its memory would have been free for gradients, and
+    torch.compile cannot trace it.
+    """
+    if not torch.compiler.is_compiling() and any(_transformed(x) for x in args if isinstance(x, torch.Tensor)):
+        return FORMS[kind].apply(*args)
+    return kind.apply(*args) if torch.is_grad_enabled() else kind.forward(*args)
+
+
+def _transformed(x):
+    """Whether a tensor carries a forward-mode tangent or belongs to a transform of torch.func."""
+    return is_functorch_wrapped_tensor(x) or forward_ad.unpack_dual(x).tangent is not None
+
+
+FORMS: dict[type, type] = {}
+"""Autograd function -> its form for forward mode and vmap."""
+
+
+def form_of(kind):
+    """Decorates that form of an autograd function: a subclass with ``jvp``."""
+
+    def register(form):
+        form.generate_vmap_rule = True
+        FORMS[kind] = form
+        return form
+
+    return register
+
+
+def identity_form(kind, place):
+    """Makes that form of a function whose value is its argument at a place, or a tuple of those at a slice."""
+
+    @form_of(kind)
+    class Identity(kind):
+        @staticmethod
+        def jvp(ctx, *tangents):
+            passed = tangents[place]
+            return tuple(t.view_as(t) for t in passed) if isinstance(place, slice) else passed.view_as(passed)
+
+
+def detach(x):
+    """``x.detach()``, except that a forward-mode tangent goes on: a cut stops errors, not the forward pass."""
+    if not torch.compiler.is_compiling():
+        tangent = forward_ad.unpack_dual(x).tangent
+        if tangent is not None:
+            return forward_ad.make_dual(x.detach(), tangent)
+    return x.detach()

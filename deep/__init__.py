@@ -6,6 +6,7 @@ edges.py     which layer gets which feedback      kinds.py     layers by kind
 layers.py    what a promoted layer becomes        ops/     the autograd functions
 attention.py multi-head attention                 maps.py  the linear maps of a layer
 table.py     what each layer's rule, rank and cost are
+derivatives.py  shorter ones than torch has
 forward_mode.py  tangents that run along in the training forward of directional rules
 local.py     local losses, module by module       chain.py  the stages of a model
 factored.py  layers that store U, s and V         ranks.py  their rank lowered during training

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from deep import maps, ops
-from deep.layers import Cut, CutLinear, EdgeLinear, Promoted, autocast, edge_stored
+from deep.layers import Cut, CutLinear, EdgeLinear, Promoted, edge_stored
 
 
 class Attention(Promoted):
@@ -83,7 +83,7 @@ class EdgeAttention(Attention, nn.MultiheadAttention):
     """
 
     def project(self, name, x, weight, bias):
-        x, weight, bias, *stored = autocast(x, weight, bias, *edge_stored(self, name))
+        x, weight, bias, *stored = ops.autocast(x, weight, bias, *edge_stored(self, name))
         return ops.apply(ops.LinearMap, x, weight, bias, self.rule, *stored)
 
     def forward(self, query, key, value, *args, **kwargs):

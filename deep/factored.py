@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep import layers, maps, ops
-from deep.layers import Promoted, autocast, edge_stored, padded, prepared
+from deep.layers import Promoted, edge_stored, padded, prepared
 from deep.unsupported import Unsupported
 from linfa.algebra import scaled
 from linfa.rules import SVD, Layerwise, SVDStructured, Transpose
@@ -106,7 +106,7 @@ class FactoredEdgeLinear(FactoredLinear, nn.Linear):
         if is_exact(self.rule):
             return self.linear_map(x)
         y = self.linear_map(ops.detach(x))
-        x, weight, *stored = autocast(x, self.seen_weight(), *edge_stored(self))
+        x, weight, *stored = ops.autocast(x, self.seen_weight(), *edge_stored(self))
         return ops.apply(ops.LinearEdge, x, weight, y, self.rule, *stored)
 
 
@@ -119,7 +119,7 @@ class FactoredEdgeConv2d(FactoredConv2d, nn.Conv2d):
         if x.dim() == 3:
             return self(x[None])[0]
         y = self.linear_map(ops.detach(x))
-        x, weight, *stored = autocast(x, self.seen_weight(), *edge_stored(self))
+        x, weight, *stored = ops.autocast(x, self.seen_weight(), *edge_stored(self))
         x, geometry = prepared(self, x)
         return ops.apply(ops.ConvEdge, x, weight, y, self.rule, geometry, *stored)
 

@@ -28,6 +28,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from deep.derivatives import PUSHED, Instead
 from deep.unsupported import Unsupported
 
 
@@ -46,7 +47,7 @@ class ForwardMode:
 @contextlib.contextmanager
 def level():
     """A level of forward mode, for as long as it is open; attention uses its math backend, which has one."""
-    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), Instead(PUSHED):
         yield
 
 
@@ -73,18 +74,6 @@ def along(plain: type) -> type:
 def _blank(plain):
     kind = along(plain)
     return kind.__new__(kind)
-
-
-def convolved(x, weight, bias, *geometry):
-    """`torch.convolution` of an input that may have a tangent, which it takes along in one more convolution.
-
-    Left to itself, forward mode takes two: the second is of the weight's tangent, which is zero.
-    """
-    primal, tangent = forward_ad.unpack_dual(x)
-    if tangent is None or forward_ad.unpack_dual(weight).tangent is not None:
-        return torch.convolution(x, weight, bias, *geometry)
-    y = torch.convolution(primal, weight, bias, *geometry)
-    return forward_ad.make_dual(y, torch.convolution(tangent.detach(), weight.detach(), None, *geometry))
 
 
 def check_follows(model, cuts, sample):

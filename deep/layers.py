@@ -60,15 +60,6 @@ class Promoted:
             )
 
 
-def autocast(*tensors):
-    """The tensors in autocast's dtype where autocast is on; None stays None."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(t if t is None else t.to(dtype) for t in tensors)
-
-
 def stored(rule, parameters):
     """What an edge stores, in the order of the rule, with the rule's decay on what learns."""
     if not parameters:
@@ -95,7 +86,7 @@ class EdgeLinear(Promoted, nn.Linear):
     """`nn.Linear` on a layerwise edge; without feedback where its input needs no error."""
 
     def forward(self, input):
-        x, weight, bias, *stored = autocast(input, self.decayed_weight(), self.bias, *edge_stored(self))
+        x, weight, bias, *stored = ops.autocast(input, self.decayed_weight(), self.bias, *edge_stored(self))
         return ops.apply(ops.LinearMap, x, weight, bias, self.rule, *stored)
 
 
@@ -124,7 +115,7 @@ class EdgeConv(Promoted):
 
     def forward(self, input, output_size=None):
         x, geometry = prepared(self, input, output_size)
-        x, weight, bias, *stored = autocast(x, self.decayed_weight(), self.bias, *edge_stored(self))
+        x, weight, bias, *stored = ops.autocast(x, self.decayed_weight(), self.bias, *edge_stored(self))
         y = ops.apply(ops.ConvMap, x, weight, bias, self.rule, geometry, *stored)
         return y if input.dim() == y.dim() else y[0]
 
@@ -238,8 +229,7 @@ class CutConv(Cut):
 
     def linear_map(self, x, output_size=None):
         inputs, geometry = prepared(self, x, output_size)
-        convolved = forward_mode.convolved if self.probes else torch.convolution
-        y = convolved(inputs, self.decayed_weight(), self.bias, *geometry)
+        y = torch.convolution(inputs, self.decayed_weight(), self.bias, *geometry)
         return y if x.dim() == y.dim() else y[0]
 
 

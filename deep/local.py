@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from deep import maps, ops
 from deep.chain import Part
+from deep.derivatives import Twice
 from deep.layers import gradient_decay
 from linfa.algebra import product
 from linfa.rules import Rule
@@ -161,7 +162,8 @@ def pooled(h):
     over positions of (N, channels, ...)."""
     if h.dim() == 2:
         return h
-    return h.mean(1) if h.dim() == 3 else h.flatten(2).mean(-1)
+    tokens = h if h.dim() == 3 else h.flatten(2).mT
+    return tokens.sum(1) / tokens.shape[1]  # divides what is small, in the backward, too
 
 
 def _loss(model, example):
@@ -233,6 +235,7 @@ class _Pass:
         self.number = 0  # modules that are done
         self.input = self.below = None  # the input of the running module, and g_(k-1) there
         self.busy = False
+        self.twice = Twice()
 
     def forward(self):
         x = self.example.x
@@ -246,6 +249,7 @@ class _Pass:
             stack.enter_context(torch.enable_grad())
             if self.split.rule.route.lam:  # fused attention has no second derivative
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+                stack.enter_context(self.twice)
             for part in self.split.parts[:-1]:
                 module = self.model.get_submodule(part.end)
                 stack.callback(module.register_forward_hook(functools.partial(self.cut, part.end)).remove)
@@ -262,7 +266,7 @@ class _Pass:
         if self.split.parts[self.number].end != path:
             raise RuntimeError(f"{path} ran out of turn, after {self.number} of {len(self.split.parts)} modules")
         self.teach(output)
-        self.input = output.detach().requires_grad_(bool(self.split.rule.route.lam))
+        self.input = self.twice.start = output.detach().requires_grad_(bool(self.split.rule.route.lam))
         return self.input
 
     def teach(self, output):
@@ -275,20 +279,23 @@ class _Pass:
             stored = tuple(self.named[name].detach() for name in self.split.heads(number))
             head = product(rule.feedback.factors(stored, None)).mT.requires_grad_()  # C_k, (outputs, features)
             logits = F.linear(pooled(output), head)
-        value = objective = self.example.criterion(logits, self.example.y)
+        value = self.example.criterion(logits, self.example.y)
+        objective, slopes = value.detach(), {value: None}
         with torch.autocast(output.device.type, enabled=False):
             if rule.route.lam and self.input is not None:
-                (above,) = grad(value, self.input, create_graph=True)
-                gap = (above - self.below).to(value.dtype)
-                objective = value + rule.route.lam * len(logits) * gap.square().sum()
+                above = self.twice.errors(value)
+                gap, strength = above.detach() - self.below, rule.route.lam * len(logits)
+                objective = objective + strength * gap.to(value.dtype).square().sum()
+                slopes[above] = 2 * strength * gap
             if rule.route.lam and head is not None:
                 (self.below,) = grad(value, output, retain_graph=True)
             if self.learns:
-                self.learn(objective, value, logits, head, stored)
-        self.value = self.value.to(objective) + objective.detach()
+                self.learn(slopes, value, logits, head, stored)
+        self.value = self.value.to(objective) + objective
         self.number, self.busy = number, False
 
-    def learn(self, objective, value, logits, head, stored):
+    def learn(self, slopes, value, logits, head, stored):
+        """Take the gradients of an objective, given its slope by each of the tensors that it is made of."""
         rule, part, heads = self.split.rule, self.split.parts[self.number], self.split.heads(self.number + 1)
         learn_head = [self.named[name].requires_grad for name in heads]
         names = [name for name in part.names if self.named[name].requires_grad]
@@ -297,7 +304,7 @@ class _Pass:
             (error,) = grad(value, logits, retain_graph=True)
             error = error.to(head.dtype).mT[None]
         wanted = [self.named[name] for name in names] + [head] * any(learn_head)
-        found = list(grad(objective, wanted, allow_unused=True)) if wanted else []
+        found = list(grad(list(slopes), wanted, list(slopes.values()), allow_unused=True)) if wanted else []
         if names and all(g is None for g in found[: len(names)]):
             raise RuntimeError(f"no loss reaches the parameters {names[0]} .. of its module (are they sharded?)")
         self.gradients.update(zip(names, found, strict=False))

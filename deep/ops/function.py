@@ -21,6 +21,15 @@ def _transformed(x):
     return is_functorch_wrapped_tensor(x) or forward_ad.unpack_dual(x).tangent is not None
 
 
+def autocast(*tensors):
+    """The tensors in autocast's dtype where autocast is on; None stays None."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t if t is None else t.to(dtype) for t in tensors)
+
+
 FORMS: dict[type, type] = {}
 """Autograd function -> its form for forward mode and vmap."""
 

@@ -14,7 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import linfa
-from deep import forward_mode
+from deep.derivatives import PUSHED
 from deep.models import build
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "benchmarks"))
@@ -51,15 +51,19 @@ def grouped(events) -> Counter:
     return found
 
 
-def marked(x, weight, bias, *geometry):
-    """`forward_mode.convolved` with a mark on the convolution of the tangent."""
-    primal, tangent = torch.autograd.forward_ad.unpack_dual(x)
-    if tangent is None:
-        return torch.convolution(x, weight, bias, *geometry)
-    y = torch.convolution(primal, weight, bias, *geometry)
-    with torch.profiler.record_function("tangent"):
-        pushed = torch.convolution(tangent.detach(), weight.detach(), None, *geometry)
-    return torch.autograd.forward_ad.make_dual(y, pushed)
+def marked(pushed):
+    """What pushes a tangent through a convolution, with a mark on it."""
+
+    def either(x, weight, bias, *geometry):
+        primal, tangent = torch.autograd.forward_ad.unpack_dual(x)
+        if tangent is None:
+            return pushed(x, weight, bias, *geometry)
+        y = torch.convolution(primal, weight, bias, *geometry)
+        with torch.profiler.record_function("tangent"):
+            tangent = torch.convolution(tangent.detach(), weight.detach(), None, *geometry)
+        return torch.autograd.forward_ad.make_dual(y, tangent)
+
+    return either
 
 
 def main(batch):
@@ -67,7 +71,7 @@ def main(batch):
     torch.manual_seed(0)
     x, y = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
     model = build("cnn", 3, 32, 10)
-    forward_mode.convolved = marked
+    PUSHED[torch.convolution] = marked(PUSHED[torch.convolution])
     for name, rule in {"plain": None, "directional dfa": linfa.directional_dfa(directions=1)}.items():
         arm = Arm(copy.deepcopy(model), rule, x, y)
         for _ in range(2):

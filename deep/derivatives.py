@@ -1,0 +1,156 @@
+"""Derivatives of a few functions of torch by a shorter way than torch's own; the values are the same.
+
+Torch pushes a tangent through a normalisation in a dozen passes over the activity, and through a linear map in two
+products, one with the tangent that the weight does not have.  It differentiates the input gradient of a convolution by
+one with a kernel as large as the image.  Here each is one pass, or one product, of the kind that backpropagation takes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch.autograd import Function, forward_ad
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+from deep.ops import autocast
+
+backward = torch.ops.aten.convolution_backward
+
+
+class Instead(TorchFunctionMode):
+    """While it is open, some functions of torch are run by others.
+
+    Args:
+        others: function -> the one in its place, with the same arguments.
+    """
+
+    def __init__(self, others: dict):
+        super().__init__()
+        self.others = others
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return self.others.get(func, func)(*args, **(kwargs or {}))
+
+
+def pushes(function):
+    """Decorates (x, tangent of x, ..) -> (value, its tangent): run for a function where x alone has a tangent."""
+
+    def decorate(pushed):
+        def either(x, *args, **kwargs):
+            primal, tangent = forward_ad.unpack_dual(x)
+            tensors = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor)]
+            if tangent is None or any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+                return function(x, *args, **kwargs)
+            return forward_ad.make_dual(*pushed(primal, tangent.detach(), *args, **kwargs))
+
+        PUSHED[function] = either
+        return either
+
+    return decorate
+
+
+PUSHED: dict = {}
+"""Functions whose forward mode is shorter here; tangents are constants to autograd."""
+
+
+@pushes(torch.convolution)
+def _convolution(x, tangent, weight, bias, *geometry):
+    return torch.convolution(x, weight, bias, *geometry), torch.convolution(tangent, weight.detach(), None, *geometry)
+
+
+@pushes(F.linear)
+def _linear(x, tangent, weight, bias=None):
+    return F.linear(x, weight, bias), F.linear(tangent, weight.detach())
+
+
+@pushes(F.batch_norm)
+def _batch_norm(x, tangent, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    """The Jacobian of each channel is symmetric, so that its gradient is its tangent."""
+    if training:
+        F._verify_batch_size(x.size())
+    y, *used = torch.native_batch_norm(x, weight, bias, mean, var, training, momentum, eps)
+    scale, mask = None if weight is None else weight.detach(), (True, False, False)
+    statistics = mean, var, *(s.detach() for s in used)
+    pull = torch.ops.aten.native_batch_norm_backward
+    return y, pull(tangent, x.detach(), scale, *statistics, training, eps, mask)[0]
+
+
+@pushes(F.layer_norm)
+def _layer_norm(x, tangent, shape, weight=None, bias=None, eps=1e-5):
+    """The same, but for the weight, which comes after."""
+    y, *used = torch.native_layer_norm(x, shape, weight, bias, eps)
+    pull, mask = torch.ops.aten.native_layer_norm_backward, (True, False, False)
+    tangent = pull(tangent, x.detach(), shape, *(s.detach() for s in used), None, None, mask)[0]
+    return y, tangent if weight is None else tangent * weight.detach()
+
+
+class Twice(Instead):
+    """While it is open, convolutions have an input gradient that can be differentiated by their weights.
+
+    Args:
+        start: the tensor by which `errors` differentiates, and nothing else does.
+    """
+
+    def __init__(self):
+        super().__init__({f: self._convolve(f) for f in (torch.conv1d, torch.conv2d, torch.conv3d)})
+        self.start, self.of_errors = None, False
+
+    def errors(self, value):
+        """The gradient of a value by ``start``, with a graph."""
+        self.of_errors = True
+        try:
+            return torch.autograd.grad(value, self.start, create_graph=True)[0]
+        finally:
+            self.of_errors = False
+
+    def _convolve(self, function):
+        spatial = int(function.__name__[-2])
+
+        def convolve(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+            if isinstance(padding, str) or x.dim() != spatial + 2:
+                return function(x, weight, bias, stride, padding, dilation, groups)
+            sizes = [[n] * spatial if isinstance(n, int) else list(n) for n in (stride, padding, dilation)]
+            tensors = autocast(x, weight, bias)
+            return _Convolution.apply(*tensors, (*sizes, False, [0] * spatial, groups), self, x is self.start)
+
+        return convolve
+
+
+class _Convolution(Function):
+    """A convolution within `Twice`."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, geometry, twice, at_start):
+        ctx.geometry, ctx.twice, ctx.at_start = geometry, twice, at_start
+        ctx.save_for_backward(x, weight)
+        return torch.convolution(x, weight, bias, *geometry)
+
+    @staticmethod
+    def backward(ctx, error):
+        x, weight = ctx.saved_tensors
+        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+        if ctx.twice.of_errors:
+            dx = _InputGradient.apply(error, weight, x, ctx.geometry) if need_x else None
+            return dx, None, None, None, None, None
+        if torch.is_grad_enabled():
+            raise RuntimeError("a second derivative within local losses is taken of errors alone")
+        mask = (need_x and not ctx.at_start, need_weight, need_bias)
+        return *backward(error, x, weight, [weight.shape[0]], *ctx.geometry, mask), None, None, None
+
+
+class _InputGradient(Function):
+    """The gradient (N, C_in, ..) of a convolution by its input, which may be differentiated by error and weight."""
+
+    @staticmethod
+    def forward(ctx, error, weight, x, geometry):
+        ctx.geometry = geometry
+        ctx.save_for_backward(error, weight)
+        return backward(error, x, weight, None, *geometry, (True, False, False))[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, q):
+        error, weight = ctx.saved_tensors
+        need_error, need_weight = ctx.needs_input_grad[:2]
+        d_error = torch.convolution(q, weight, None, *ctx.geometry) if need_error else None
+        d_weight = backward(error, q, weight, None, *ctx.geometry, (False, True, False))[1] if need_weight else None
+        return d_error, d_weight, None, None

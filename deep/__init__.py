@@ -20,7 +20,7 @@ events.py    what happens between steps           commands.py  of the command li
 checkpoint.py  files to go on from                distributed.py  several processes
 divergence.py  what is not finite, and where      log.py      the files of a run
 curves.py    figures of a run                     progress.py  a line of the terminal
-board.py     TensorBoard, optional
+board.py     TensorBoard, optional                memory.py    that a process keeps
 measure.py   alignment and error rank             record.py   both, and ranks of gradients, while training
 """
 

@@ -19,6 +19,7 @@ from tyro.extras import literal_type_from_choices
 from deep.board import board
 from deep.data import get
 from deep.experiment import Experiment, run
+from deep.memory import keep_memory
 from deep.recipes import RECIPES, reproduce
 from deep.recipes.reproduce import markdown
 from linfa.cli import Chosen
@@ -99,6 +100,7 @@ class TrainCommand:
     def run(self):
         if self.threads:
             torch.set_num_threads(self.threads)
+        keep_memory()
         experiment = Experiment(self.choice.build(), **vars(self.settings))
         _check_feedback(experiment)
         first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun
@@ -149,6 +151,7 @@ class ReproduceCommand:
     def run(self):
         if self.threads:
             torch.set_num_threads(self.threads)
+        keep_memory()
         out = self.out or Path("runs") / self.name
         recipe = RECIPES[self.name]
         table = reproduce(recipe, out, self.data, self.scale, self.seeds, self.arms, self.device, self.trust)

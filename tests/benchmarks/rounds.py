@@ -5,6 +5,8 @@ import time
 
 import torch
 
+from deep.memory import keep_memory
+
 
 def seconds(step, device, clock=time.perf_counter) -> float:
     """Time of one call of ``step``, to its end on the device."""
@@ -25,6 +27,7 @@ def interleaved(steps: dict, rounds: int, device, clock=time.perf_counter) -> di
         device: where it runs.
         clock: ``time.process_time`` leaves out what other processes take, where one thread does the work.
     """
+    keep_memory()  # as commands do, and as a GPU does
     times = {name: [] for name in steps}
     for turn in range(rounds):
         order = list(steps)[turn % len(steps) :] + list(steps)[: turn % len(steps)]

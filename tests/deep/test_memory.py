@@ -11,12 +11,14 @@ import resource, sys, torch
 from deep.memory import keep_memory
 if sys.argv[1] == "keep":
     assert keep_memory()
-def pages():
+def pages(n):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)  # 64 MB
+    [torch.ones(n) for _ in range(3)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-pages(), pages()
-print(sum(pages() for _ in range(5)))
+sizes = 2**23, 2**21, 2**22  # 32, 8 and 16 MB
+for _ in range(3):
+    [pages(n) for n in sizes]
+print(sum(pages(n) for _ in range(4) for n in sizes))
 """
 
 

@@ -429,7 +429,7 @@ SHADES = {"bp": plot.colour("bp"), "fa": plot.colour("fa"), "dfa": plot.colour("
 def draw(table, found, figure):
     """Six panels: black is what the theory says, coloured is what the network did."""
     with plot.style():
-        fig, axes = plt.subplots(2, 3, figsize=(12.5, 7.2), layout="constrained")
+        fig, axes = plt.subplots(2, 3, figsize=(12.5, 7.8), layout="constrained")
         _spurious(axes[0, 0], table, found)
         _directions(axes[0, 1], table, found)
         _knees(axes[0, 2], found)
@@ -443,7 +443,7 @@ def draw(table, found, figure):
 
 def below(ax, columns=2, **look):
     """A legend under a panel, where it covers nothing."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=8, **look)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=columns, fontsize=8, **look)
 
 
 def _spurious(ax, table, found):
@@ -478,10 +478,9 @@ def _directions(ax, table, found):
     values = np.concatenate(values)
     outside = int(((values < WINDOW[0]) | (values > WINDOW[1])).sum())
     ax.plot([0, 1], [0, 1], color="black")
-    note = f"{outside} of {values.size} beyond, at the edge" if outside else ""
-    ax.text(0.99, 1.0, note, transform=ax.transAxes, ha="right", va="bottom", color="#777777", fontsize=7)
+    edge = f" ({outside} of {values.size} at the edge)" if outside else ""
     ax.set(title="Which modes are left over", xlabel="share left, predicted from the P drawn",
-           ylabel="measured", ylim=WINDOW)  # fmt: skip
+           ylabel=f"measured{edge}", ylim=WINDOW)  # fmt: skip
     below(ax)
 
 

@@ -6,6 +6,7 @@ products of the data columns become moments, (W_L .. W_1 X - Y) X^T -> -E with E
 
 import dataclasses
 import functools
+import itertools
 from dataclasses import dataclass
 
 import sympy as sp
@@ -151,13 +152,7 @@ class Equations:
         >>> derive(linfa.fa(), depth=2).modes()
         {w_1: b_1*(s - w_1*w_2), w_2: w_1*(s - w_1*w_2), b_1: 0}
         """
-        rule = _scalar(self.rule)
-        s = self.strength
-        state, _ = symbols(rule, self.depth)
-        one = {x: sp.Symbol(x.name.lower(), real=True) for x in leaves(state)}
-        small = tree_map(lambda x: sp.ImmutableMatrix([[one[x]]]), state)
-        v = velocity(rule, small, Batch(sp.ImmutableMatrix([[1]]), sp.ImmutableMatrix([[s]])))
-        return {x: sp.factor_terms(sp.factor(e[0, 0])) for x, e in zip(one.values(), leaves(v), strict=True)}
+        return dict(_modes(_scalar(self.rule), self.depth, self.strength))
 
     def change(self, quantity, rate=0) -> tuple[sp.Expr, ...]:
         """d/dt quantity + rate * lambda * quantity along the flow, as polynomials in non-commuting symbols.
@@ -178,15 +173,19 @@ class Equations:
             if factored:  # the diagonal of a product is one letter, in which a velocity could not be put later
                 return x + EPSILON * v
             dx = sp.MatrixSymbol(f"d{x.name}", *x.shape)
-            velocities.update({polynomial(dx): polynomial(v), polynomial(dx.T): polynomial(sp.transpose(v).doit())})
+            velocities.update({_letter(dx.name): words(v), _letter(f"{dx.name}^T"): words(v, True)})
             return x + EPSILON * dx
 
         moved = tree_map(along, self.state, self.velocity)
         out = []
         for matrix in quantity(self.rule, moved):
-            words = polynomial(matrix)
-            slope = sp.diff(words, EPSILON).subs(EPSILON, 0).xreplace(velocities)
-            out.append(sp.expand(slope + rate * self.rule.decay * words.subs(EPSILON, 0)))
+            total: dict = {}
+            for word, number in words(matrix).items():
+                slope, still = sp.diff(number, EPSILON).subs(EPSILON, 0), sp.sympify(number).subs(EPSILON, 0)
+                if slope != 0:
+                    _add(total, _product([velocities.get(x, {(x,): 1}) for x in word]), slope)
+                _add(total, {word: rate * self.rule.decay}, still)
+            out.append(_expression(total))
         return tuple(out)
 
     def prove(self, claim: Conserved) -> "Proof":
@@ -239,9 +238,19 @@ def _velocity(rule, depth) -> State:
 
     def clean(v):
         v = _moments(v, table)
-        return v if v.free_symbols.isdisjoint({X, Y}) else _moments(sp.expand(v), table)
+        return v if v.free_symbols.isdisjoint({X, Y}) else _moments(_expanded(v), table)
 
     return tree_map(clean, v)
+
+
+@functools.cache
+def _modes(rule, depth, s) -> tuple:
+    """Every scalar with its derivative."""
+    state, _ = symbols(rule, depth)
+    one = {x: sp.Symbol(x.name.lower(), real=True) for x in leaves(state)}
+    small = tree_map(lambda x: sp.ImmutableMatrix([[one[x]]]), state)
+    v = velocity(rule, small, Batch(sp.ImmutableMatrix([[1]]), sp.ImmutableMatrix([[s]])))
+    return tuple((x, sp.factor_terms(sp.factor(e[0, 0]))) for x, e in zip(one.values(), leaves(v), strict=True))
 
 
 def _scalar(rule):
@@ -251,9 +260,8 @@ def _scalar(rule):
 
 def _moments(expression, table):
     """Replace data columns by moments: two signals that meet are an expectation, looked up in the table."""
-    expression = expression.doit()
     if isinstance(expression, sp.MatAdd):
-        return sp.MatAdd(*(_moments(term, table) for term in expression.args)).doit()
+        return sp.MatAdd(*(_moments(term, table) for term in expression.args)).doit(deep=False)
     if isinstance(expression, FUNCTIONS):
         return type(expression)(_moments(expression.args[0], table))
     if not isinstance(expression, sp.MatMul):
@@ -265,7 +273,7 @@ def _moments(expression, table):
             out[-1] = table[pair]
         else:
             out.append(_moments(factor, table) if isinstance(factor, FUNCTIONS) else factor)
-    return sp.MatMul(*out).doit()
+    return sp.MatMul(*out).doit(deep=False)
 
 
 def polynomial(expression) -> sp.Expr:
@@ -279,57 +287,101 @@ def polynomial(expression) -> sp.Expr:
     >>> polynomial(diagonal(scaled(A, s)))
     diagonal(A)*s
     """
-    return sp.expand(_words(expression, False))
+    return _expression(words(expression))
 
 
-def _words(x, transposed):
+def words(expression, transposed: bool = False) -> dict:
+    """The terms of `polynomial` and their coefficients, a term being the tuple of its letters."""
+    return _multiplied(expression, transposed, _letters)
+
+
+def _multiplied(x, transposed, atom) -> dict:
+    """Sums, products, powers and transposes multiplied out; ``atom`` has the terms of everything else."""
     if isinstance(x, sp.MatAdd):
-        return sp.Add(*(_words(a, transposed) for a in x.args))
+        total: dict = {}
+        for part in x.args:
+            _add(total, _multiplied(part, transposed, atom))
+        return total
     if isinstance(x, sp.MatMul):
-        factors = [_words(a, transposed) for a in x.args]
-        return sp.Mul(*(reversed(factors) if transposed else factors))
+        number, factors = x.as_coeff_matrices()
+        parts = [_multiplied(factor, transposed, atom) for factor in factors]
+        return _add({}, _product(reversed(parts) if transposed else parts), number)
     if isinstance(x, sp.Transpose):
-        return _words(x.arg, not transposed)
+        return _multiplied(x.arg, not transposed, atom)
     if isinstance(x, sp.MatPow):
-        return _words(x.base, transposed) ** x.exp
-    if x.is_Matrix and x.is_ZeroMatrix:
-        return sp.Integer(0)
-    if isinstance(x, sp.Identity):
-        return sp.Integer(1)
+        return _product([_multiplied(x.base, transposed, atom)] * int(x.exp))
+    if x.is_ZeroMatrix:
+        return {}
+    return {(): sp.Integer(1)} if isinstance(x, sp.Identity) else atom(x, transposed)
+
+
+def _add(total, terms, number=1) -> dict:
+    """Add a multiple of some terms to others, in place."""
+    for term, times in terms.items():
+        total[term] = total.get(term, 0) + (times if number == 1 else number * times)
+        if total[term] == 0:
+            del total[term]
+    return total
+
+
+def _product(parts) -> dict:
+    total = {(): sp.Integer(1)}
+    for part in parts:
+        longer: dict = {}
+        for (a, x), (b, y) in itertools.product(total.items(), part.items()):
+            longer[a + b] = longer.get(a + b, 0) + (x if y == 1 else x * y)
+        total = longer
+    return total
+
+
+def _expression(terms) -> sp.Expr:
+    return sp.Add(*(sp.expand(number) * sp.Mul(*word) for word, number in terms.items()))
+
+
+def _letters(x, transposed) -> dict:
+    """The terms of what is a letter by itself, or makes one of each of the terms inside."""
     if isinstance(x, Normalised):
-        return sp.Symbol(str(x), commutative=False)
+        return {(_letter(str(x)),): sp.Integer(1)}
     if isinstance(x, Diag):
-        return _termwise(_words(x.args[0], False), lambda letters: _letter(f"diag({sp.Mul(*letters)})"))
+        return _termwise(words(x.args[0]), lambda letters: [_letter(f"diag({sp.Mul(*letters)})")])
     if isinstance(x, Diagonal) and not transposed:
-        return _termwise(_words(x.args[0], False), _diagonal)
+        return _termwise(words(x.args[0]), _diagonal)
     if isinstance(x, (sp.HadamardProduct, sp.HadamardPower)) and x.shape[1] == 1 and not transposed:
-        columns = x.args if isinstance(x, sp.HadamardProduct) else [x.base] * x.exp
-        return _termwise(sp.Mul(*(_words(column, False) for column in columns)), _entrywise)
+        columns = x.args if isinstance(x, sp.HadamardProduct) else [x.base] * int(x.exp)
+        return _termwise(_product(map(words, columns)), _entrywise)
     if isinstance(x, sp.MatrixSymbol):
-        return sp.Symbol(x.name + "^T" * (transposed and x.name not in SYMMETRIC), commutative=False)
-    if isinstance(x, sp.Expr) and not isinstance(x, sp.MatrixExpr):
-        return x
+        return {(_letter(x.name + "^T" * (transposed and x.name not in SYMMETRIC)),): sp.Integer(1)}
     names = [f"({x})", f"({sp.transpose(x).doit()})"]
-    return _letter(min(names) + "^T" * (transposed != (names[1] < names[0])))  # x^T and the transpose of x are one
+    # x^T and the transpose of x are one
+    return {(_letter(min(names) + "^T" * (transposed != (names[1] < names[0]))),): sp.Integer(1)}
+
+
+def _expanded(expression):
+    """A matrix expression multiplied out, also inside of functions."""
+
+    def atom(x, transposed):
+        x = type(x)(_expanded(x.args[0])) if isinstance(x, FUNCTIONS) else x
+        return {(sp.transpose(x).doit() if transposed else x,): sp.Integer(1)}
+
+    terms = _multiplied(expression, False, atom)
+    return sp.MatAdd(*(sp.MatMul(number, *term).doit(deep=False) for term, number in terms.items())).doit(deep=False)
 
 
 def _letter(name):
     return sp.Symbol(name, commutative=False)
 
 
-def _termwise(words, form):
-    """Words with every term c w_1 .. w_k replaced by c form([w_1 .. w_k])."""
-    out = []
-    for term in sp.Add.make_args(sp.expand(words)):
-        commuting, others = term.args_cnc()
-        letters = [letter for f in others for letter in ([f.base] * f.exp if f.is_Pow else [f])]
-        out.append(sp.Mul(*commuting) * (form(letters) if term != 0 else 0))
-    return sp.Add(*out)
+def _termwise(terms, form) -> dict:
+    """Terms with the letters that ``form`` makes of those of each."""
+    total: dict = {}
+    for term, number in terms.items():
+        _add(total, {tuple(form(term)): number})
+    return total
 
 
 def _entrywise(letters):
     """Columns in an entrywise product, which commute."""
-    return sp.Mul(*sorted(letters, key=str))
+    return sorted(letters, key=str)
 
 
 def _diagonal(letters):

@@ -9,6 +9,7 @@ import sympy as sp
 import linfa
 from derivations import words
 from derivations.proof import Derivation, Step, equal, given
+from linfa.expressions import evaluate
 from linfa.theory import invariants
 from linfa.theory.backprop.end_to_end import end_to_end, singular_value_speed
 
@@ -78,7 +79,7 @@ def derivation(depth: int = 3, size: int = 3, seed: int = 0) -> Derivation:
     values["E"] = sp.Matrix(size, size, lambda i, k: sp.Rational(rng.randint(-9, 9), rng.randint(1, 5)))
     moved = sp.zeros(size)
     for cut, v in enumerate(equations.velocity.weights):
-        parts = [*layers[:cut], words.evaluated(v, values), *layers[cut + 1 :]]
+        parts = [*layers[:cut], evaluate(v, values), *layers[cut + 1 :]]
         moved += sp.prod(parts[::-1])
     total = sp.prod(layers[::-1])
     arrays = np.array(total.tolist(), dtype=float), np.array(values["E"].tolist(), dtype=float)

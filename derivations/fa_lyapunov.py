@@ -8,6 +8,7 @@ import linfa
 from derivations import words
 from derivations.proof import Derivation, Step, equal, given
 from linfa.algebra import T
+from linfa.expressions import evaluate
 from linfa.theory.alignment.lyapunov import seen_error_rate
 
 
@@ -48,7 +49,7 @@ def derivation(n: int = 2, k: int = 3, m: int = 2, seed: int = 0) -> Derivation:
     }
     root = _rational(rng, n, n) + 20 * sp.eye(n)
     at["S_xx"] = root * root.T
-    Be, change = at["B_1"] * at["E"], words.evaluated(-B * dW2 * W1 * Sxx - B * W2 * dW1 * Sxx, at)
+    Be, change = at["B_1"] * at["E"], evaluate(-B * dW2 * W1 * Sxx - B * W2 * dW1 * Sxx, at)
     rate = (Be * at["S_xx"].inv() * change.T).trace()
     text = "tr(B E Sxx^-1 (B E')^T), where Sxx drops out: linfa.theory.alignment.lyapunov.seen_error_rate"
     steps.append(equal(text, rate, seen_error_rate(at["W_1"], at["W_2"], at["B_1"], at["E"]), "L'"))

@@ -6,8 +6,8 @@ import numpy as np
 import sympy as sp
 
 import linfa
-from derivations import words
 from derivations.proof import Derivation, Step, equal, given
+from linfa.expressions import evaluate
 from linfa.theory.dimension.final_map import final_loss
 from linfa.theory.dimension.two_modes import two_mode_loss
 
@@ -27,7 +27,7 @@ def derivation() -> Derivation:
     length = (seen * seen.T)[0]
     Q = sp.Matrix([[1]])
     rest = {"W_1": seen, "W_2": Sigma * seen.T / length, "Q_1": Q, "P_1": P, "S_xx": sp.eye(2), "S_yx": Sigma}
-    rest["E"] = words.evaluated(equations.residual_definition, rest).applyfunc(sp.cancel)
+    rest["E"] = evaluate(equations.residual_definition, rest).applyfunc(sp.cancel)
     steps = [
         given("the equations of the rule", equations),
         given("in the frames of the task Sigma = diag(s_1, s_2), and the feedback vector", "P = (c, d)"),
@@ -35,7 +35,7 @@ def derivation() -> Derivation:
         given("and the output that fits best to it", "W_2 = Sigma Sigma^T P^T / |P Sigma|^2"),
     ]
     for number, v in enumerate(equations.velocity.weights, 1):
-        moves = words.evaluated(v, rest).applyfunc(sp.cancel)
+        moves = evaluate(v, rest).applyfunc(sp.cancel)
         steps.append(Step(f"the velocity of W_{number} that linfa.derive gives vanishes there", f"W_{number}' = 0",
                           bool(moves.is_zero_matrix)))  # fmt: skip
     loss = sp.factor((rest["E"] * rest["E"].T).trace() / 2)

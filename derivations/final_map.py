@@ -8,6 +8,7 @@ import sympy as sp
 import linfa
 from derivations import words
 from derivations.proof import Derivation, Step, equal, given
+from linfa.expressions import evaluate
 from linfa.theory.dimension.final_map import final_loss, final_map
 
 
@@ -68,14 +69,14 @@ def derivation(n: int = 4, k: int = 3, m: int = 3, rank: int = 2, seed: int = 0)
     inner = seen * second * seen.T
     closed = cross * seen.T * inner.inv() * seen
     rest = {"W_1": Q * seen, "W_2": cross * seen.T * inner.inv() * (Q.T * Q).inv() * Q.T, "B_1": Q * P}
-    rest["E"] = words.evaluated(equations.residual_definition, rest | {"S_xx": second, "S_yx": cross})
+    rest["E"] = evaluate(equations.residual_definition, rest | {"S_xx": second, "S_yx": cross})
     steps.append(Step("the inverse exists, and no other D F solves the equation", "det(R Sxx R^T) != 0",
                       bool(inner.det() != 0)))  # fmt: skip
     steps.append(_zero("W_2 W_1 is the closed form", rest["W_2"] * rest["W_1"] - closed, "W_2 W_1 = Syx R^T (R Sxx "
                        "R^T)^-1 R"))  # fmt: skip
     for number, v in enumerate(velocity, 1):
         text = f"the velocity of W_{number} that linfa.derive gives vanishes there"
-        steps.append(_zero(text, words.evaluated(v, rest), f"W_{number}' = 0"))
+        steps.append(_zero(text, evaluate(v, rest), f"W_{number}' = 0"))
     white = cross * root.T.inv()
     rows = P * white
     projector = rows.T * (rows * rows.T).inv() * rows

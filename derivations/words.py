@@ -62,23 +62,3 @@ def trace(words) -> sp.Expr:
 
 def _transposed(name):
     return name if name in SYMMETRIC else name.removesuffix("^T") if name.endswith("^T") else f"{name}^T"
-
-
-def evaluated(expression, values: dict) -> sp.Matrix:
-    """A matrix expression at explicit matrices, given by the names of its symbols.
-
-    >>> A = sp.MatrixSymbol("A", 2, 2)
-    >>> evaluated(A * A.T, {"A": sp.Matrix([[1, 2], [0, 1]])})
-    Matrix([
-    [5, 2],
-    [2, 1]])
-    """
-    if isinstance(expression, sp.MatrixSymbol):
-        return values[expression.name]
-    if isinstance(expression, sp.Transpose):
-        return evaluated(expression.arg, values).T
-    parts = [evaluated(a, values) if getattr(a, "is_Matrix", False) else a for a in expression.args]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part if isinstance(expression, sp.MatAdd) else total * part
-    return total

@@ -6,7 +6,6 @@ in the coefficients of p, so random states give a matrix whose null space is the
 
 import functools
 import itertools
-import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -16,7 +15,7 @@ from scipy.linalg import null_space, qr
 
 from linfa.algebra import diagonal, hadamard, product
 from linfa.dynamics import State, start, velocity
-from linfa.expressions import Diag, Diagonal
+from linfa.expressions import Diag, Diagonal, evaluate
 from linfa.network import Network
 from linfa.rules import SVD
 from linfa.symbolic import derive, polynomial
@@ -218,7 +217,7 @@ class _Space:
                 values[f"N_{edge.activity}"] = null_space(product(stored).T.astype(float))
         linear, columns = [], []
         for matrix in matrices:
-            entries = _evaluated(matrix.expression, values).reshape(len(x), -1)
+            entries = evaluate(matrix.expression, values).reshape(len(x), -1)
             columns.append(entries)
             if matrix.degree == 1:
                 linear.append(entries)
@@ -319,22 +318,3 @@ def _combinations(group, relations) -> list[MatrixInvariant]:
         expression = sp.MatAdd(*(c * word for c, word, _ in used)).doit()
         out.append(MatrixInvariant(expression, max(degree for *_, degree in used)))
     return out
-
-
-def _evaluated(expression, values):
-    """A matrix expression at numpy arrays, by the names of its symbols."""
-    if isinstance(expression, sp.MatrixSymbol):
-        return values[expression.name]
-    if isinstance(expression, sp.Transpose):
-        return np.swapaxes(_evaluated(expression.arg, values), -1, -2)
-    if isinstance(expression, Diagonal):
-        return diagonal(_evaluated(expression.args[0], values))
-    parts = [_evaluated(a, values) if isinstance(a, sp.MatrixExpr) else float(a) for a in expression.args]
-    if isinstance(expression, sp.MatAdd):
-        return functools.reduce(np.add, parts)
-    if isinstance(expression, sp.HadamardProduct):
-        return functools.reduce(np.multiply, parts)
-    if isinstance(expression, sp.HadamardPower):
-        return parts[0] ** parts[1]
-    scale = math.prod(part for part in parts if isinstance(part, float))
-    return scale * product([part for part in parts if not isinstance(part, float)])

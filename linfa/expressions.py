@@ -1,7 +1,13 @@
-"""The matrix expressions that sympy lacks and rules need."""
+"""The matrix expressions that sympy lacks and rules need, and the values of all of them."""
 
+import functools
+import operator
+
+import numpy as np
 import sympy as sp
 from sympy.matrices.expressions.matexpr import MatrixElement
+
+from linfa import algebra
 
 
 class Normalised(sp.MatrixExpr):
@@ -21,9 +27,6 @@ class Normalised(sp.MatrixExpr):
     def _latex(self, printer):
         return r"\widehat{" + printer.doprint(self.args[0]) + "}"
 
-    def _numpycode(self, printer):
-        return f"normalised({printer._print(self.args[0])})"
-
 
 class Sign(sp.MatrixExpr):
     """Entrywise sign of a matrix expression: the symbolic form of `linfa.algebra.sign`."""
@@ -41,9 +44,6 @@ class Sign(sp.MatrixExpr):
 
     def _latex(self, printer):
         return r"\operatorname{sign}(" + printer.doprint(self.args[0]) + ")"
-
-    def _numpycode(self, printer):
-        return f"numpy.sign({printer._print(self.args[0])})"
 
 
 class Polar(sp.MatrixExpr):
@@ -68,9 +68,6 @@ class Polar(sp.MatrixExpr):
     def _latex(self, printer):
         return r"\operatorname{polar}(" + printer.doprint(self.args[0]) + ")"
 
-    def _numpycode(self, printer):
-        return f"polar({printer._print(self.args[0])})"
-
 
 class Diag(sp.MatrixExpr):
     """The diagonal matrix of a column, odd in it: the symbolic form of ``diag(s)`` in `linfa.algebra.scaled`."""
@@ -94,9 +91,6 @@ class Diag(sp.MatrixExpr):
     def _latex(self, printer):
         return r"\operatorname{diag}(" + printer.doprint(self.args[0]) + ")"
 
-    def _numpycode(self, printer):
-        return f"numpy.diagflat({printer._print(self.args[0])})"
-
 
 class Diagonal(sp.MatrixExpr):
     """The diagonal of a square matrix as a column, odd in it: the symbolic form of `linfa.algebra.diagonal`."""
@@ -117,5 +111,43 @@ class Diagonal(sp.MatrixExpr):
     def _latex(self, printer):
         return r"\operatorname{diag}\left(" + printer.doprint(self.args[0]) + r"\right)"
 
-    def _numpycode(self, printer):
-        return f"numpy.diag({printer._print(self.args[0])})[:, None]"
+
+def evaluate(expression, values: dict):
+    """A matrix expression at matrices: numpy arrays with any leading axes, or explicit sympy ones.
+
+    Args:
+        expression: of matrix symbols.
+        values: matrices by the names of their symbols, and numbers by those of the scalar ones.
+
+    >>> A = sp.MatrixSymbol("A", 2, 2)
+    >>> evaluate(2 * A * A.T, {"A": np.array([[1.0, 2.0], [0.0, 1.0]])}).tolist()
+    [[10.0, 4.0], [4.0, 2.0]]
+    """
+    if isinstance(expression, sp.MatrixSymbol):
+        return values[expression.name]
+    if isinstance(expression, (sp.HadamardPower, sp.MatPow)):
+        return OPERATIONS[type(expression)](*[evaluate(expression.base, values)] * int(expression.exp))
+    number, factors = 1, expression.args
+    if isinstance(expression, sp.MatMul):
+        number, factors = expression.as_coeff_matrices()
+    value = OPERATIONS[type(expression)](*(evaluate(factor, values) for factor in factors))
+    if number == 1:
+        return value
+    number = number.subs({symbol: values.get(symbol.name, symbol) for symbol in number.free_symbols})
+    return (float(number) if isinstance(value, np.ndarray) else number) * value
+
+
+def _each(operation):
+    return lambda *matrices: functools.reduce(operation, matrices)
+
+
+def _diag(s):
+    return algebra.scaled(np.eye(s.shape[-2]) if isinstance(s, np.ndarray) else sp.eye(s.rows), s)
+
+
+OPERATIONS = {
+    sp.MatAdd: _each(operator.add), sp.MatMul: _each(operator.matmul), sp.MatPow: _each(operator.matmul),
+    sp.HadamardProduct: _each(algebra.hadamard), sp.HadamardPower: _each(algebra.hadamard), sp.Transpose: algebra.T,
+    Normalised: algebra.normalised, Sign: algebra.sign, Polar: algebra.polar, Diag: _diag, Diagonal: algebra.diagonal,
+}  # fmt: skip
+"""What the parts of an expression become when they are matrices: linfa.algebra, and the operators."""

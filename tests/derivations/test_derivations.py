@@ -7,6 +7,7 @@ import linfa
 from derivations import bp_balance, fa_invariant, final_map, kolen_pollack_decay, named, saxe_mode, words, zero_init_fa
 from derivations.__main__ import main
 from derivations.proof import Derivation, ProofError, equal, nothing_left
+from linfa.expressions import evaluate
 from linfa.symbolic import DECAY, polynomial
 
 
@@ -86,5 +87,5 @@ def test_words_and_matrices_agree():
     v = equations.velocity.weights[1]
     values = {"W_1": sp.Matrix([[1, 2], [3, 4]]), "W_2": sp.Matrix([[5, 6]]), "E": sp.Matrix([[7, 8]])}
     expected = values["E"] * values["W_1"].T - DECAY * values["W_2"]
-    assert words.evaluated(v, values) == expected
+    assert evaluate(v, values) == expected
     assert words.of(v) == polynomial(v)

@@ -3,6 +3,7 @@
 The modes are those of B Sigma, the task as the feedback sees it.
 """
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, final
@@ -205,6 +206,7 @@ class ZeroInitFA(Theory):
         return trajectory.map
 
     @classmethod
+    @functools.cache
     def residuals(cls, equations):
         """Time derivatives minus the right-hand sides of one mode, for either sign of the feedback."""
         import sympy as sp

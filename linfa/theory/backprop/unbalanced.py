@@ -1,5 +1,6 @@
 """Backprop in one mode whose two layers have different strengths: from a sigmoid to an exponential."""
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, final
@@ -157,6 +158,7 @@ class UnbalancedMode(Theory):
         return trajectory.map
 
     @classmethod
+    @functools.cache
     def residuals(cls, equations):
         """w_l' minus the right-hand sides at the closed form, for every start (w_1, w_2), in terms of x = e^(-2ft)."""
         import sympy as sp

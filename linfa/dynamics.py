@@ -154,7 +154,12 @@ def _carrier(feedback, edge, stored, matrices, through):
 
 
 def _pairs(rule, state):
-    return zip(rule.route.edges(len(state.weights)), state.feedback, strict=True)
+    return zip(_edges(rule.route, len(state.weights)), state.feedback, strict=True)
+
+
+@functools.cache
+def _edges(route, depth):
+    return route.edges(depth)
 
 
 def velocity(rule, state: State, batch: Batch, rng: np.random.Generator | None = None) -> State:

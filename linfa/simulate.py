@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from linfa.dynamics import State, like, moves, redraw, start, stored_weights, to_numpy, velocity
+from linfa.dynamics import State, like, moves, redraw, start, stored_weights, to_numpy
 from linfa.optimizer import Optimizer, Plain
 from linfa.streams import stream
 from linfa.trajectory import Trajectory
@@ -133,8 +133,13 @@ def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: floa
         raise TypeError("the flow is integrated in numpy: give numpy weights, or use linfa.descend for torch tensors")
     batch = task.batch
 
+    still = [np.zeros(B.size) for B in leaves(state.feedback)]
+
     def field(_, y):
-        return _pack(velocity(rule, _unpack(y, state), batch))
+        down, learned = moves(rule, _unpack(y, state), batch)
+        v = [-D.ravel() for D in leaves(down)]
+        v += [zero if dB is None else dB.ravel() for dB, zero in zip(leaves(learned), still, strict=True)]
+        return np.concatenate(v)
 
     begin = _pack(state)
     if times[-1] == 0:

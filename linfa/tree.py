@@ -7,9 +7,15 @@ def leaves(tree) -> tuple:
     >>> leaves((1, ((2, 3), 4)))
     (1, 2, 3, 4)
     """
-    if isinstance(tree, tuple):
-        return tuple(leaf for branch in tree for leaf in leaves(branch))
-    return (tree,)
+    if not isinstance(tree, tuple):
+        return (tree,)
+    found: list = []
+    for branch in tree:  # calls take as long as small arrays do: none for a leaf
+        if isinstance(branch, tuple):
+            found.extend(leaves(branch))
+        else:
+            found.append(branch)
+    return tuple(found)
 
 
 def tree_map(function, *trees):
@@ -24,5 +30,8 @@ def tree_map(function, *trees):
     first = trees[0]
     if not isinstance(first, tuple):
         return function(*trees)
-    parts = [tree_map(function, *branches) for branches in zip(*trees, strict=True)]
+    parts = [
+        tree_map(function, *branches) if isinstance(branches[0], tuple) else function(*branches)
+        for branches in zip(*trees, strict=True)
+    ]
     return getattr(type(first), "_make", tuple)(parts)

@@ -163,7 +163,9 @@ def checks(rule: linfa.Rule, seed: int, depths: Sequence[int]) -> Iterator[Check
     for depth in depths:
         if not fits(rule, depth):
             continue
-        error, promoted, core = Run(rule, depth, seed).follow(steps)
+        run = Run(rule, depth, seed)
+        once, thrice = run.gradients(), run.gradients(3.0)
+        error, promoted, core = run.follow(steps)
         yield Check("one rule", "promoted", error, 1e-10, f"{steps} steps beside descent, depth {depth}")
         for claim in rule.claims:
             if isinstance(claim, Conserved):
@@ -173,15 +175,13 @@ def checks(rule: linfa.Rule, seed: int, depths: Sequence[int]) -> Iterator[Check
                     worst = max([worst, *(relative(a, b) for a, b in pairs)])
                 yield Check(str(claim), "promoted", worst, 1e-10, f"its drift is descent's, depth {depth}")
             elif isinstance(claim, Homogeneous) and plain and not rule.feedback.redrawn:
-                run = Run(rule, depth, seed)
-                pairs = zip(*map(leaves, (tuple(run.gradients(3.0)), tuple(run.gradients()))), strict=True)
+                pairs = zip(leaves(tuple(thrice)), leaves(tuple(once)), strict=True)
                 error = max(relative(a, 3.0**claim.degree * b) for a, b in pairs)
                 yield Check(str(claim), "promoted", error, 1e-10, f"three times the loss, depth {depth}")
             elif isinstance(claim, ErrorRank):
-                grads = Run(rule, depth, seed).gradients()
                 worst = 0.0
                 for edge in rule.route.edges(depth) if plain else ():
-                    s = np.linalg.svd(leaves(grads[edge.taught])[0], compute_uv=False)  # of W, or of U
+                    s = np.linalg.svd(leaves(once[edge.taught])[0], compute_uv=False)  # of W, or of U
                     if claim.rank < len(s):
                         worst = max(worst, float(s[claim.rank] / s[0]))
                 yield Check(str(claim), "promoted", worst, 1e-12, f"rank of the weight gradients, depth {depth}")

@@ -145,14 +145,14 @@ def verify(rule: Rule, seed: int = 0, promoted: bool | None = None, depths: Sequ
 
 
 def _lawful(rule, seed, depths):
+    problems = [Problem(rule, widths(rule, L), seed, noise=0.2, samples=samples) for L in depths for samples in (0, 25)]
     for law in (law for law in laws(rule) if not law.claim):
         error, detail = 0.0, f"{_listed(depths)}, a population and data"
-        for depth in depths:
-            for samples in (0, 25):
-                try:
-                    law(Problem(rule, widths(rule, depth), seed, noise=0.2, samples=samples))
-                except (AssertionError, FloatingPointError) as broken:
-                    error, detail = math.inf, f"depth {depth}, {samples or 'no'} samples: {broken}"
+        for problem in problems:
+            try:
+                law(problem)
+            except (AssertionError, FloatingPointError) as broken:
+                error, detail = math.inf, f"depth {problem.depth}, {problem.samples or 'no'} samples: {broken}"
         yield Check(law.__doc__.splitlines()[0].rstrip("."), "law", error, 0.0, detail)
 
 
@@ -233,7 +233,8 @@ def _(claim: Conserved, rule, seed, depths):
     worst, decay = 0.0, claim.rate * rule.decay
     for depth in depths:
         task, network = problem(rule, depth, seed)
-        run = simulate(rule, task, network, 2.0 * horizon(rule), seed=seed, rtol=1e-11, atol=1e-13)
+        times = np.linspace(0, horizon(rule), 21)
+        run = simulate(rule, task, network, times, seed=seed, rtol=1e-11, atol=1e-13)
         for values in claim.quantity(rule, run.states):
             expected = np.exp(-decay * run.times)[:, None, None] * values[0]
             worst = max(worst, relative(values, expected))

@@ -3,6 +3,7 @@
 Every stage adds its section to the page as soon as it is finished, so that an interrupted run leaves what it has.
 """
 
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ class Demo:
     epochs: int = 8
     seed: int = 0
     progress: bool = True
+
+    @functools.cached_property
+    def certificate(self):
+        """Rule -> its certificate, made when it is first asked for."""
+        return functools.cache(functools.partial(linfa.verify, seed=self.seed))
 
 
 def run(demo: Demo) -> Path:
@@ -220,7 +226,7 @@ def _verify(page, demo, images, _):
     rules = named().values()
     rows, details = [], []
     for rule in tqdm(rules, desc="certificates", leave=False, disable=None if demo.progress else True):
-        certificate = linfa.verify(rule, seed=demo.seed)
+        certificate = demo.certificate(rule)
         worst = {}
         for check in certificate.checks:
             kind = "order" if "order" in check.claim else check.reading
@@ -264,7 +270,7 @@ def _promote(page, demo, images, test):
         logs[rule.name] = train(
             model, rule, Shuffled(images, 64, demo.seed), InOrder(test), optimizer, folder, epochs=demo.epochs,
             schedule=Schedule("linear"), seed=demo.seed, monitor=lambda model, epoch: _monitor(model, *probe),
-            progress=demo.progress,
+            certificate=demo.certificate(rule), progress=demo.progress,
             settings={"model": "cnn", "epochs": demo.epochs, "adam": {"lr": 3e-3, "weight_decay": 4e-4}},
         )  # fmt: skip
     with plot.style():

@@ -16,11 +16,12 @@ models/      a few networks                       data/    readers, batches, aug
 experiment.py  a training run as plain settings   train.py    the loop that trains it
 step.py      one step on a batch                  run.py      what a run has come to
 schedule.py  learning rates                       precision.py  dtype, layout, compilation
-events.py    what happens between steps           commands.py  of the command line
+events.py    what happens between steps           interruption.py  Ctrl-C between steps
 checkpoint.py  files to go on from                distributed.py  several processes
 divergence.py  what is not finite, and where      log.py      the files of a run
 curves.py    figures of a run                     progress.py  a line of the terminal
 board.py     TensorBoard, optional                memory.py    that a process keeps
+commands.py  of the command line
 measure.py   alignment and error rank             record.py   both, and ranks of gradients, while training
 """
 

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from deep.experiment import Experiment, run
 from deep.memory import keep_memory
 from deep.recipes import RECIPES, reproduce
 from deep.recipes.reproduce import markdown
-from linfa.cli import Chosen
+from linfa.cli import Chosen, Command
 from linfa.rules import Fixed
 
 
@@ -73,7 +72,7 @@ Settings = dataclasses.make_dataclass(
 
 
 @dataclass(frozen=True)
-class TrainCommand:
+class TrainCommand(Command):
     """``linfa train``: an `Experiment` in a folder."""
 
     choice: Chosen
@@ -116,6 +115,9 @@ class TrainCommand:
             print(f"epoch {last['epoch']}: test accuracy {100 * last['test_accuracy']:.2f} %, log in {self.out}")
         return 0
 
+    def interrupted(self):
+        return f"Interrupted. The same command goes on with the run in {self.out}"
+
 
 def _check_feedback(experiment):
     """Raise ValueError for settings of feedback that learns, where none does; arms of one recipe may share them."""
@@ -126,7 +128,7 @@ def _check_feedback(experiment):
 
 
 @dataclass(frozen=True)
-class ReproduceCommand:
+class ReproduceCommand(Command):
     """``linfa reproduce``."""
 
     name: Positional[literal_type_from_choices(RECIPES)]  # pyright: ignore[reportInvalidTypeForm]
@@ -152,16 +154,22 @@ class ReproduceCommand:
         if self.threads:
             torch.set_num_threads(self.threads)
         keep_memory()
-        out = self.out or Path("runs") / self.name
-        recipe = RECIPES[self.name]
+        out, recipe = self.folder(), RECIPES[self.name]
         table = reproduce(recipe, out, self.data, self.scale, self.seeds, self.arms, self.device, self.trust)
         print(f"{table['title']}, {table['scale']:.3g} of the budget\n{table['source']}\n\n{markdown(table)}\n")
         print(f"figure and logs in {out}")
         return 0
 
+    def interrupted(self):
+        return f"Interrupted. The same command goes on with the runs in {self.folder()}"
+
+    def folder(self) -> Path:
+        """Of the runs."""
+        return self.out or Path("runs") / self.name
+
 
 @dataclass(frozen=True)
-class DataCommand:
+class DataCommand(Command):
     """``linfa data get``."""
 
     action: Positional[Literal["get"]]
@@ -172,14 +180,13 @@ class DataCommand:
     """Folder for the files; all data sets can share one."""
 
     def run(self):
-        try:
-            fetched = get.get(get.SOURCES[self.name], self.out)
-        except KeyboardInterrupt:
-            print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
-            return 130
+        fetched = get.get(get.SOURCES[self.name], self.out)
         print(f"{self.name} is in {self.out}, as published" if fetched else f"{self.name} was in {self.out} already")
         print(f"  {self.use()}")
         return 0
+
+    def interrupted(self):
+        return "Interrupted. The same command goes on from here."
 
     def use(self) -> str:
         """How to work with the files."""

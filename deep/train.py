@@ -3,6 +3,7 @@
 The step is the one that anybody would write (``loss.backward(); optimizer.step()``); use your own loop if you have one.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -19,6 +20,7 @@ from deep.data import Loader
 from deep.data.mixup import dominant
 from deep.divergence import Diverged, agreed
 from deep.events import Event, Shrink
+from deep.interruption import Interruption
 from deep.log import claim, write, write_rows
 from deep.optimizer import check_optimizer
 from deep.precision import Precision
@@ -69,7 +71,8 @@ def train(
     The folder receives ``run.json`` (rule, seed, settings), ``certificate.json``, ``log.csv`` and ``log.jsonl`` (a row
     an epoch), ``checkpoint.pt`` and the one before (see `deep.checkpoint`), and ``result.json`` once the run is whole.
     A run resumed from its checkpoint continues bit for bit on CPU: the order of the data and every draw depend on the
-    seed and the number of the step alone.
+    seed and the number of the step alone.  A single process that is asked to stop (SIGINT, SIGTERM) writes a checkpoint
+    after its step first.
 
     Where torch.distributed is initialised, all processes train together, each with loaders of its own rank and a folder
     that all of them see; see `deep.distributed`.  Their number may change when a run is resumed.
@@ -114,6 +117,7 @@ def train(
         Unsupported: for what sharded models and local losses cannot do.
         Diverged: naming the step and the layer, when a loss, a weight or what the optimiser remembers is not finite;
             the last checkpoint stays.
+        KeyboardInterrupt: when it was asked to stop.
     """
     folder = Path(folder)
     certificate = certificate or linfa.verify(rule)
@@ -135,36 +139,40 @@ def train(
         if len(run.rows) < epochs:
             (folder / "result.json").unlink(missing_ok=True)  # of a run that was whole with fewer epochs
     done = len(run.rows) * training.steps + run.step
-    bar = Progress(rule.name, epochs * training.steps, done, progress and first)
-    for epoch in range(len(run.rows), epochs):
-        model.train()
-        for x, y in training.batches(epoch, run.step):
-            run.take(x, y)
-            bar.step(epoch + 1, len(y) * distributed.world(), run.shown)
-            last, due = run.step == training.steps, checkpoint_every and run.step % checkpoint_every == 0
-            if (last or due or run.step % CHECK == 0) and not run.is_finite(thoroughly=last or due):
-                raise Diverged(run.explain(folder, training))
-            if due and not last:
-                run.save(folder)
-        row = {"epoch": epoch + 1, **run.seen()}
-        for part, tested in run.tested().items():
-            row[f"{part}_loss"], row[f"{part}_accuracy"] = evaluate(tested, test, loss, precision)
-            if not math.isfinite(row[f"{part}_loss"]):
-                raise Diverged(_where_tested(part, row, tested, step, test))
-        if monitor is not None:
-            row |= monitor(model, epoch + 1)
-        run.close(row)
-        run.save(folder)
+    waits = Interruption() if distributed.world() == 1 else contextlib.nullcontext(Interruption())
+    shown = Progress(rule.name, epochs * training.steps, done, progress and first)
+    with waits as interruption, contextlib.closing(shown) as bar:
+        for epoch in range(len(run.rows), epochs):
+            model.train()
+            for x, y in training.batches(epoch, run.step):
+                run.take(x, y)
+                bar.step(epoch + 1, len(y) * distributed.world(), run.shown)
+                last, stop = run.step == training.steps, interruption.asked
+                due = stop or (checkpoint_every and run.step % checkpoint_every == 0)
+                if (last or due or run.step % CHECK == 0) and not run.is_finite(thoroughly=last or due):
+                    raise Diverged(run.explain(folder, training))
+                if due and not last:
+                    run.save(folder)
+                    if stop:
+                        raise KeyboardInterrupt
+            row = {"epoch": epoch + 1, **run.seen()}
+            for part, tested in run.tested().items():
+                row[f"{part}_loss"], row[f"{part}_accuracy"] = evaluate(tested, test, loss, precision)
+                if not math.isfinite(row[f"{part}_loss"]):
+                    raise Diverged(_where_tested(part, row, tested, step, test))
+            if monitor is not None:
+                row |= monitor(model, epoch + 1)
+            run.close(row)
+            run.save(folder)
+            if first:
+                write_rows(folder, "log", run.rows)
+                if after is not None:
+                    after(run.rows[-1])
+        if run.recorder is not None:
+            run.recorder.close()
         if first:
-            write_rows(folder, "log", run.rows)
-            if after is not None:
-                after(run.rows[-1])
-    bar.close()
-    if run.recorder is not None:
-        run.recorder.close()
-    if first:
-        last = run.rows[-1] if run.rows else None
-        write(folder / "result.json", json.dumps({**about, "epochs": epochs, "last": last}, indent=1))
+            last = run.rows[-1] if run.rows else None
+            write(folder / "result.json", json.dumps({**about, "epochs": epochs, "last": last}, indent=1))
     return run.rows
 
 

@@ -86,8 +86,16 @@ class Choice:
 Chosen = Annotated[Choice, arg(name="")]
 
 
+class Command:
+    """What a word of the command line stands for."""
+
+    def interrupted(self) -> str:
+        """What there is to say to a user who interrupts it."""
+        return "Interrupted."
+
+
 @dataclass(frozen=True)
-class DemoCommand:
+class DemoCommand(Command):
     """Derive, simulate, verify and promote on real images; writes one HTML page and prints where it is."""
 
     out: Path = Path("linfa-demo")
@@ -103,16 +111,15 @@ class DemoCommand:
         _needs_torch()
         from deep.demo import Demo, run
 
-        try:
-            print(f"The page is {run(Demo(self.out, self.data, self.epochs, self.seed)).resolve()}")
-        except KeyboardInterrupt:
-            print(f"\nInterrupted. What was finished is in {(self.out / 'index.html').resolve()}", file=sys.stderr)
-            return 130
+        print(f"The page is {run(Demo(self.out, self.data, self.epochs, self.seed)).resolve()}")
         return 0
+
+    def interrupted(self):
+        return f"Interrupted. What was finished is in {(self.out / 'index.html').resolve()}"
 
 
 @dataclass(frozen=True)
-class DeriveCommand:
+class DeriveCommand(Command):
     """Print the matrix differential equations of a rule, and prove what it conserves."""
 
     choice: Chosen
@@ -141,7 +148,7 @@ class DeriveCommand:
 
 
 @dataclass(frozen=True)
-class SimulateCommand:
+class SimulateCommand(Command):
     """Integrate the gradient flow of a rule on a task with a given spectrum; prints and draws what happens."""
 
     choice: Chosen
@@ -209,7 +216,7 @@ Measured = Literal["loss", "reach_time", "update_alignment", "feedback_alignment
 
 
 @dataclass(frozen=True)
-class SweepCommand:
+class SweepCommand(Command):
     """Train ensembles of linear networks over rules, ranks, shapes, scales, learning rates and seeds.
 
     Prints medians over the seeds and draws a phase diagram.  The folder has a row for every network, and the same
@@ -282,11 +289,7 @@ class SweepCommand:
             depths=self.depths, widths=self.widths, scales=self.scales, lrs=self.lrs,
             seeds=range(self.seed, self.seed + self.seeds), steps=self.steps, batch_size=self.batch_size,
         )  # fmt: skip
-        try:
-            rows = self._rows(plan)
-        except KeyboardInterrupt:
-            print(f"\nInterrupted. The same command goes on with the rows in {self.out.resolve()}", file=sys.stderr)
-            return 130
+        rows = self._rows(plan)
         table = phase.table(rows)
         if self.json:
             print(json.dumps(table, indent=1))
@@ -298,6 +301,9 @@ class SweepCommand:
         if self.figure:
             phase.figure(rows, self.axes, self.value).savefig(self.figure)
         return 0
+
+    def interrupted(self):
+        return f"Interrupted. The same command goes on with the rows in {self.out.resolve()}"
 
     def _rule(self, name):
         make = CATALOGUE[name]
@@ -331,7 +337,7 @@ def _cell(value):
 
 
 @dataclass(frozen=True)
-class VerifyCommand(Choice):
+class VerifyCommand(Choice, Command):
     """Check every claim of a rule and print its certificate; the exit status says whether it passed.
 
     Without a rule every one of them is checked, and with --all every result of the catalogue of closed forms too.
@@ -374,7 +380,7 @@ def _plain(outcome):
 
 
 @dataclass(frozen=True)
-class DiscoverCommand:
+class DiscoverCommand(Command):
     """Find every polynomial of degree 1 and 2 that the flow of a rule conserves, and prove it."""
 
     choice: Chosen
@@ -399,7 +405,7 @@ class DiscoverCommand:
 
 
 @dataclass(frozen=True)
-class AtlasCommand:
+class AtlasCommand(Command):
     """Draw the main results, closed forms beside simulations, on one HTML page."""
 
     out: Path = Path("linfa-atlas.html")
@@ -474,11 +480,15 @@ def parse(args: list[str]):
 def main(args: list[str] | None = None) -> None:
     """Entry point of the ``linfa`` command.
 
-    A wrong input ends with one line on stderr and status 2; a failed certificate with status 1.
+    A wrong input ends with one line on stderr and status 2, an interruption with one and 130; a failed certificate with
+    status 1.
     """
     command = parse(sys.argv[1:] if args is None else args)
     try:
         sys.exit(command.run())
+    except KeyboardInterrupt:
+        print(f"\n{command.interrupted()}", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError, FloatingPointError, TypeError, RuntimeError, ImportError) as error:
         print(f"linfa: {error}", file=sys.stderr)
         sys.exit(2)

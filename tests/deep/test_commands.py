@@ -107,6 +107,22 @@ def test_a_run_and_the_same_command_again(capsys, tmp_path, quick):
     assert "another rule" in err
 
 
+@pytest.mark.parametrize(
+    ("line", "name", "text"),
+    [
+        (["train", "fa", *SMALL], "run", "The same command goes on with the run in here"),
+        (["reproduce", "ldfa-fc"], "reproduce", "The same command goes on with the runs in here"),
+    ],
+)
+def test_an_interruption_says_how_to_go_on(capsys, monkeypatch, line, name, text):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"deep.commands.{name}", interrupted)
+    code, _, err = call(capsys, *line, "--out", "here")
+    assert (code, err) == (130, f"\nInterrupted. {text}\n")
+
+
 def test_tensorboard_missing_is_said_before_the_run(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     code, _, err = call(capsys, "train", "fa", *SMALL, "--tensorboard", "--out", str(tmp_path / "run"))

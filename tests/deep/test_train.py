@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import deep
 import deep.step
 import deep.train as training
 import linfa
+from deep import checkpoint
 from deep.data import Images, InOrder, Shuffled, flip
 from deep.schedule import Schedule
 from deep.train import Diverged, Unverified, evaluate, train
@@ -90,6 +93,47 @@ def test_a_run_killed_in_an_epoch_goes_on_from_the_last_whole_one(tmp_path, imag
     resumed, again = run(tmp_path / "killed", images, rule, 4)
     same(whole, resumed)
     assert rows == again
+
+
+@pytest.mark.parametrize(("asked", "rows", "steps"), [((6,), 1, 2), ((8,), 2, 1), ((16,), 4, 0), ((10, 10), 2, 0)])
+def test_a_run_that_is_asked_to_stop_loses_nothing(tmp_path, images, asked, rows, steps):
+    """In an epoch, in its last step, in that of the run; asked twice it does not wait for the end of the step."""
+    rule, calls, mirror = linfa.ldfa(2), [], flip
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stopped(x, generator):
+        calls.append(1)
+        for _ in range(asked.count(len(calls))):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return mirror(x, generator)
+
+    whole, _ = run(tmp_path / "whole", images, rule, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(run.__globals__, "flip", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "stopped", images, rule, 4)
+    assert signal.getsignal(signal.SIGTERM) is before
+    saved = checkpoint.load(tmp_path / "stopped")
+    assert (len(saved["rows"]), saved["step"]) == (rows, steps)
+    assert (tmp_path / "stopped/result.json").exists() == (rows == 4)
+    same(whole, run(tmp_path / "stopped", images, rule, 4)[0])
+
+
+def test_handlers_of_the_user_stay(tmp_path, images):
+    seen, before, mirror = [], signal.getsignal(signal.SIGTERM), flip
+
+    def stopped(x, generator):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return mirror(x, generator)
+
+    signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(run.__globals__, "flip", stopped)
+            run(tmp_path, images, linfa.bp(), 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(seen) == 4
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,9 @@ def ends(model: nn.Module, sample) -> tuple[str, ...]:
     """
     outputs: dict[str, list] = {}
 
-    def watch(path, inputs, output):
+    def watch(path, before, output):
         node = getattr(output, "grad_fn", None)
-        passed = any(getattr(x, "grad_fn", None) is node for x in inputs)  # its input, returned as it is
+        passed = node in before  # its input, returned as it is
         outputs.setdefault(path, []).append(None if passed else node)
 
     top, inputs = _run(model, [path for path, _ in model.named_modules() if path], sample, watch)
@@ -115,7 +115,8 @@ _WAY_OUT = "name submodules that follow each other, with stages=('layer1', 'laye
 def _run(model, paths, sample, watch):
     """The output for a sample in evaluation mode with all gradients on, and the inputs that have one.
 
-    ``watch(path, inputs, output)`` sees each call of the submodules; what it returns replaces their output.
+    ``watch(path, before, output)`` sees each call of the submodules, with the autograd nodes that its inputs came from;
+    what it returns replaces their output.
     """
     with contextlib.ExitStack() as stack:
         for module in model.modules():
@@ -125,10 +126,15 @@ def _run(model, paths, sample, watch):
                 stack.callback(p.requires_grad_, p.requires_grad)
                 p.requires_grad_()
         for path in paths:
-            hook = model.get_submodule(path).register_forward_hook(
-                lambda _, inputs, output, path=path: watch(path, inputs, output)
+            module, before = model.get_submodule(path), []
+            hooks = (  # the first sees inputs before the module can change them in place
+                module.register_forward_pre_hook(lambda _, inputs, before=before: before.append(_nodes(inputs))),
+                module.register_forward_hook(
+                    lambda _, inputs, output, path=path, before=before: watch(path, before.pop(), output)
+                ),
             )
-            stack.callback(hook.remove)
+            for hook in hooks:
+                stack.callback(hook.remove)
         model.eval()
         inputs = sample if isinstance(sample, tuple) else (sample,)
         inputs = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
@@ -137,6 +143,10 @@ def _run(model, paths, sample, watch):
     if not isinstance(top, torch.Tensor) or top.dim() != 2:
         raise Unsupported(f"local heads predict as the model does, and {type(model).__name__} gives no (N, outputs)")
     return top, [x for x in inputs if x.requires_grad]
+
+
+def _nodes(inputs) -> list:
+    return [getattr(x, "grad_fn", None) for x in inputs]
 
 
 def _reached(node, stop=None) -> set:

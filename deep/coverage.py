@@ -8,7 +8,9 @@ from linfa.rules import Direct, Euclidean, Factored, Full, KolenPollack, Layerwi
 
 
 def check_rule(rule: Rule) -> None:
-    """Raise Unsupported for a rule that promotion does not cover."""
+    """Raise Unsupported for a rule that promotion does not cover, TypeError for what is none."""
+    if not isinstance(rule, Rule):
+        raise TypeError(f"a rule is a linfa.Rule, such as linfa.fa() with its parentheses; got {rule!r}")
     plain = rule.geometry == Euclidean() and rule.activity == Plain()
     if type(rule.parameterisation) is Factored and not (plain and type(rule.route) in (Layerwise, Direct)):
         raise Unsupported(

@@ -95,21 +95,18 @@ def direct(rules, rule, targets, calls, seed, shared):
         kind = maps.plain_type(module).__name__
         raise Unsupported(f"the last layer, {source}, is a {kind}: broadcast from a Linear head")
     like = next(iter(maps.matrices(module).values()))
-    edges, feedback, cuts, sizes = {}, nn.ModuleDict(), {}, {}
+    edges, feedback, cuts, sizes, misfits = {}, nn.ModuleDict(), {}, {}, {}
     for number, path in enumerate(order):
         shape, needs_error, _, distinct = calls[path]
         if path not in reach or not needs_error:
             continue
         if distinct > 1:
-            raise Unsupported(
-                f"{path} attends from one input to another, and on the direct route a layer has one cut: leave it on "
-                f"backpropagation with exact=({path!r},) or choose a layerwise rule"
-            )
+            misfits[path] = "attends from one input to another, and on the direct route a layer has one cut"
+            continue
         if shape[:lead] != calls[source].shape[:lead]:
-            raise Unsupported(
-                f"the input of {path} has shape {shape}, and the error at {source} comes for samples "
-                f"{calls[source].shape[:lead]}: leave it on backpropagation with exact=({path!r},)"
-            )
+            samples = calls[source].shape[:lead]
+            misfits[path] = f"has an input of shape {shape}, and the error at {source} comes for samples {samples}"
+            continue
         channels = shared and isinstance(targets[path], nn.modules.conv._ConvNd)
         n_h = shape[1] if channels else int(np.prod(shape[lead:]))
         # A direct edge spans several layers and activations: it has a shape, and no single map to start from.
@@ -120,6 +117,10 @@ def direct(rules, rule, targets, calls, seed, shared):
         arrays = rules[path].feedback.start(stream(seed, number), forward, n_h**-0.5)
         edges[path] = path.replace(".", "_")
         feedback[edges[path]] = stored(rules[path], arrays, like)
+    if misfits:
+        texts = "; ".join(f"{path} {why}" for path, why in misfits.items())
+        raise Unsupported(f"{texts}: leave on backpropagation what that is, with exact={tuple(misfits)!r}, or choose a "
+                          "layerwise rule")  # fmt: skip
     check_sizes(sizes)
     plan = []
     for path in order:

@@ -20,6 +20,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from deep import layers, maps, ops
 from deep.layers import Promoted, edge_stored, padded, prepared
@@ -66,7 +67,7 @@ class FactoredLayer(Promoted):
             return None
         layer, key = self.teacher
         stored = edge_feedback(layer.feedback, key)[self.rule.feedback.names[0]].detach()
-        return framed(self, stored.full_tensor() if hasattr(stored, "full_tensor") else stored)  # another's shards
+        return framed(self, stored.full_tensor() if isinstance(stored, DTensor) else stored)  # another's shards
 
     def seen_weight(self):
         """The weight for a rule that follows it, and for the others a tensor of its shape without memory of its own."""

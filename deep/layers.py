@@ -10,6 +10,7 @@ from torch import nn
 from torch._C._functorch import peek_interpreter_stack
 
 from deep import forward_mode, ops
+from deep.unsupported import Unsupported
 from linfa.rules import Euclidean
 
 
@@ -35,6 +36,9 @@ class Promoted:
 
     def extra_repr(self):
         return f"{super().extra_repr()}, rule={self.rule.name}"
+
+    def __prepare_scriptable__(self):
+        raise Unsupported(f"TorchScript knows no {type(self).__name__}, whose backward is Python: {ops.PLAIN_COPY}")
 
     def decayed_weight(self):
         """The weight with the rule's decay in its gradient, or without it where the optimiser takes it."""

@@ -204,7 +204,7 @@ class Guarded(Function):
 
     @staticmethod
     def forward(x):
-        return x.view_as(x)
+        return ops.alias(x)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

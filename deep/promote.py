@@ -13,7 +13,7 @@ from torch import nn
 from deep import chain, edges, factored, forward_mode, local, maps
 from deep.coverage import check_layers, check_rule
 from deep.kinds import PLAIN
-from deep.survey import targets_of, trace, users_of
+from deep.survey import check_numbers, targets_of, trace, users_of
 from deep.unsupported import Unsupported
 from linfa.rules import Direct, Factored, Local, Plain, Rule
 
@@ -51,7 +51,7 @@ def promote(
         rule: a `linfa.Rule`.
         sample: an input of the model (a tuple for several), of any batch size, on the model's device.  Direct, local
             and normalised rules need it, to learn the order of the layers and the sizes of their inputs; with it,
-            layers whose input needs no error get no feedback.
+            layers whose input needs no error get no feedback, and those that never run are refused.
         exact: paths ("blocks.0.fc1") or module types to leave on backpropagation, with all that is below them.
         seed: of the feedback; each layer draws from a stream of its own.
         stages: for local rules, paths of the submodules that end a stage, in their order, if not those that are found
@@ -72,8 +72,9 @@ def promote(
 
     Raises:
         Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, a shared or
-            computed weight that the rule cannot follow, a model that is promoted already, stages that are no chain, or
-            a rule that does not fit.
+            computed weight that the rule cannot follow, parameters without numbers, a model that is promoted already,
+            stages that are no chain, a rule that does not fit, or with a sample a layer that it does not run.
+        TypeError: for a rule that is none.
         ValueError: for a missing sample, an unknown path in ``exact`` or ``stages``, an argument that the rule has no
             use for, a rank above a width, or a pattern in ``ranks`` that sets the rank of nothing.
 
@@ -83,6 +84,10 @@ def promote(
     ['0.bias', '0.feedback.P', '0.feedback.Q', '0.weight', '2.bias', '2.feedback.P', '2.feedback.Q', '2.weight']
     """
     check_rule(rule)
+    for name, given in (("exact", exact), ("stages", stages)):
+        if isinstance(given, (str, type)):
+            raise ValueError(f"{name} is a sequence: {name}=({getattr(given, '__name__', repr(given))},)")
+    check_numbers(model)
     for path, module in model.named_modules():
         if isinstance(module, local.LocalModel):
             name = module.local.rule.name

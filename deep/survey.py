@@ -70,6 +70,18 @@ def targets_of(model, exact) -> dict[str, nn.Module]:
     return targets
 
 
+def check_numbers(model) -> None:
+    """Raise Unsupported for parameters that have no numbers yet, which feedback would be drawn beside."""
+    for name, p in model.named_parameters():
+        if nn.parameter.is_lazy(p):
+            raise Unsupported(f"{name} has no shape yet: run the model once on an input, and promote it then")
+        if p.is_meta:
+            raise Unsupported(
+                f"{name} is on the meta device, without numbers, and so would be its feedback: give the model numbers "
+                "with model.to_empty(device=...) and load_state_dict, and promote it then"
+            )
+
+
 def users_of(model, targets) -> dict[nn.Module, list[nn.Module]]:
     """Layer to promote -> the modules that use its weight, those to promote first."""
     uses = {}
@@ -107,5 +119,6 @@ def trace(model, targets, sample) -> dict[str, Call]:
             handle.remove()
     idle = [path for path in targets if path not in calls]
     if idle:
-        raise Unsupported(f"{', '.join(idle)} did not run on the sample: name them in exact=(...)")
+        raise Unsupported(f"{', '.join(idle)} did not run on the sample, though a function may use their weights, past "
+                          f"any rule: call them as modules, or say so with exact={tuple(idle)!r}")  # fmt: skip
     return calls

@@ -7,12 +7,12 @@ Forward-mode derivatives use the true weight.
 
 from deep.ops.broadcast import FanOut, mean_product
 from deep.ops.convolution import ConvEdge, ConvMap, matricise
-from deep.ops.function import apply, autocast, detach
+from deep.ops.function import PLAIN_COPY, alias, apply, autocast, detach
 from deep.ops.linear import LinearEdge, LinearMap
 from deep.ops.objective import Objective, decayed
 from deep.ops.plasticity import feedback_gradients, shown
 
 __all__ = [
-    "ConvEdge", "ConvMap", "FanOut", "LinearEdge", "LinearMap", "Objective", "apply", "autocast", "decayed", "detach",
-    "feedback_gradients", "matricise", "mean_product", "shown",
+    "PLAIN_COPY", "ConvEdge", "ConvMap", "FanOut", "LinearEdge", "LinearMap", "Objective", "alias", "apply",
+    "autocast", "decayed", "detach", "feedback_gradients", "matricise", "mean_product", "shown",
 ]  # fmt: skip

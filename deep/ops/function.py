@@ -4,6 +4,11 @@ import torch
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
 
+from deep.unsupported import Unsupported
+
+PLAIN_COPY = "take a copy on backpropagation, deep.demote(copy.deepcopy(model)), or trace under torch.no_grad()"
+"""The way out where a promoted model cannot go."""
+
 
 def apply(kind, *args):
     """Run an autograd function, in its form for forward mode and vmap only where one of them is on.
@@ -11,6 +16,8 @@ def apply(kind, *args):
     That form keeps the input alive until the graph goes, after its memory would have been free for gradients, and
     torch.compile cannot trace it.
     """
+    if torch.jit.is_tracing() and torch.is_grad_enabled():
+        raise Unsupported(f"a trace has no room for the backward of {kind.__name__}: {PLAIN_COPY}")
     if not torch.compiler.is_compiling() and any(_transformed(x) for x in args if isinstance(x, torch.Tensor)):
         return FORMS[kind].apply(*args)
     return kind.apply(*args) if torch.is_grad_enabled() else kind.forward(*args)
@@ -19,6 +26,13 @@ def apply(kind, *args):
 def _transformed(x):
     """Whether a tensor carries a forward-mode tangent or belongs to a transform of torch.func."""
     return is_functorch_wrapped_tensor(x) or forward_ad.unpack_dual(x).tangent is not None
+
+
+def alias(x):
+    """The same numbers as a function may return them: autograd lets nobody change a view of its argument in place, as
+    an activation with ``inplace=True`` does.
+    """
+    return x.detach()
 
 
 def autocast(*tensors):

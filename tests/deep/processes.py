@@ -28,6 +28,7 @@ import linfa
 from deep import checkpoint, distributed
 from deep.data import Images, InOrder, Shuffled, flip
 from deep.experiment import Data, Experiment, run
+from deep.precision import Precision
 from deep.schedule import Schedule
 from deep.train import train
 from linfa.verify import Certificate
@@ -167,12 +168,14 @@ class Stopping(Shuffled):
 RULES = {
     "bp": linfa.bp(decay=0.01), "ldfa": linfa.ldfa(2, "fixed"), "dfa": linfa.dfa(),
     "kolen-pollack": linfa.kolen_pollack(0.01), "muon": linfa.muon(linfa.fa()), "sgr": linfa.sgr(2),
+    "svd-local": linfa.svd_local(2),
 }  # fmt: skip
 PARTS = {"accumulate": 2, "clip": 0.5}
 CASES = [
     ("bp", "ddp", {}), ("ldfa", "ddp", {}), ("dfa", "ddp", {"average": 0.8}), ("kolen-pollack", "ddp", PARTS),
     ("muon", "ddp", {}), ("sgr", "ddp", {"clip": 0.1}),
     ("bp", "fsdp", {}), ("ldfa", "fsdp", {}), ("dfa", "fsdp", PARTS), ("kolen-pollack", "fsdp", {}),
+    ("ldfa", "fsdp, compiled", {}), ("svd-local", "fsdp, compiled", {}),
 ]  # fmt: skip
 
 
@@ -184,7 +187,8 @@ def case(folder, name, strategy, options, loader=Shuffled):
         nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 3)
     )  # fmt: skip
     deep.promote(model, rule, sample=IMAGES.normalised(slice(0, 2)))
-    if strategy == "fsdp" and world > 1:
+    precision = Precision(compile="eager" if "compiled" in strategy and world > 1 else None)
+    if "fsdp" in strategy and world > 1:
         distributed.shard(model, rule)
     adam = functools.partial(torch.optim.Adam, lr=1e-2, eps=1e-2)
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -193,7 +197,7 @@ def case(folder, name, strategy, options, loader=Shuffled):
     with contextlib.suppress(Stopped):
         train(
             model, rule, loader(IMAGES, 8, 1, None, rank, world), test, optimizer, folder, epochs=1, seed=1,
-            checkpoint_every=5, certificate=certificate(rule), progress=False, **options,
+            checkpoint_every=5, certificate=certificate(rule), progress=False, precision=precision, **options,
         )  # fmt: skip
 
 

@@ -761,3 +761,20 @@ def test_attention_in_a_module_learns_and_decays():
     for name, p in plain.named_parameters():
         fades = 0.5 * (p.dim() > 1)
         torch.testing.assert_close(net.get_parameter(name).grad, p.grad + fades * p.detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", [linfa.sgr(), linfa.local()], ids=lambda rule: rule.name)
+def test_activations_in_place(rule):
+    """They belong to the module whose output they change."""
+    x, y = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.arange(4) % 3
+    found = []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Linear(6, 8), nn.ReLU(inplace), nn.Dropout(0), nn.Linear(8, 5), nn.ReLU(inplace), nn.Linear(5, 3)
+        )
+        deep.promote(net, rule, sample=x)
+        deep.loss(net, x, y).backward()
+        found.append(([part.end for part in net.local.parts], [p.grad for p in net.parameters()]))
+    assert found[0][0] == found[1][0]
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=0, atol=0)

@@ -1,5 +1,6 @@
 """What promotion keeps, what it refuses, and how it behaves in the torch ecosystem."""
 
+import ast
 import copy
 import warnings
 
@@ -370,3 +371,84 @@ def test_compiled_without_gradients_is_the_plain_forward(rule):
         plain = net(x)
         promoted = torch.compile(deep.promote(net, rule, sample=x), fullgraph=True, backend="eager")
         torch.testing.assert_close(promoted(x), plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [linfa.fa(), linfa.factored(linfa.fa(), 2), linfa.svd_local(2), linfa.dfa(), linfa.directional_dfa(directions=1)],
+    ids=lambda rule: rule.name,
+)
+def test_activations_in_place(rule):
+    """Behind every layer, the last one too."""
+    x = torch.randn(4, 1, 6, 6, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    found = []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.ReLU(inplace), nn.Flatten(), nn.Linear(64, 8), nn.ReLU(inplace), nn.Linear(8, 3),
+            nn.ELU(inplace=inplace),
+        ).double()  # fmt: skip
+        deep.promote(net, rule, sample=x)
+        torch.manual_seed(1)
+        net(x).square().sum().backward()
+        found.append([p.grad for p in net.parameters()])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
+
+
+def small(device=None):
+    return nn.Sequential(nn.Linear(6, 8, device=device), nn.ReLU(), nn.Linear(8, 3, device=device))
+
+
+@pytest.mark.parametrize("rule", [linfa.fa(), linfa.dfa(), linfa.sgr(2)], ids=lambda rule: rule.name)
+def test_parameters_without_numbers_are_refused(rule):
+    """Feedback would have none either, and nobody would load any."""
+    model = small("meta")
+    with pytest.raises(deep.Unsupported, match=r"0\.weight is on the meta device, without numbers.*to_empty"):
+        deep.promote(model, rule, sample=torch.zeros(2, 6, device="meta"))
+    assert type(model[0]) is nn.Linear
+    with pytest.raises(deep.Unsupported, match=r"0\.weight has no shape yet: run the model once"):
+        deep.promote(nn.Sequential(nn.LazyLinear(3)), rule, sample=torch.zeros(2, 6))
+
+
+@pytest.mark.parametrize("rule", ["fa", linfa.fa])
+def test_no_rule(rule):
+    with pytest.raises(TypeError, match=r"a rule is a linfa\.Rule, such as linfa\.fa\(\) with its parentheses; got "):
+        deep.promote(small(), rule)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"exact": "rnn"}, r"exact is a sequence: exact=\('rnn',\)"),
+        ({"exact": nn.LSTM}, r"exact is a sequence: exact=\(LSTM,\)"),
+        ({"stages": "0"}, r"stages is a sequence: stages=\('0',\)"),
+    ],
+)
+def test_one_path_is_no_sequence(given, message):
+    with pytest.raises(ValueError, match=message):
+        deep.promote(small(), linfa.sgr(2), sample=torch.zeros(2, 6), **given)
+
+
+def test_all_layers_that_a_broadcast_does_not_reach_are_named():
+    """The way out that the error shows is one."""
+    inputs = torch.randn(2, 5, 8), torch.randn(2, 4, 8)
+    model = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+    with pytest.raises(deep.Unsupported, match="comes for samples.*attends from one input to another") as refused:
+        deep.promote(model, linfa.dfa(), sample=inputs)
+    exact = ast.literal_eval(str(refused.value).partition("exact=")[2].partition(")")[0] + ")")
+    assert "decoder.layers.0.multihead_attn" in exact
+    deep.promote(model, linfa.dfa(), sample=inputs, exact=exact)(*inputs).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("rule", [linfa.fa(), linfa.dfa(), linfa.svd_local(2)], ids=lambda rule: rule.name)
+def test_torchscript_is_refused_with_a_way_out(rule):
+    x = torch.randn(4, 6)
+    model = deep.promote(small(), rule, sample=x)
+    with pytest.raises(deep.Unsupported, match=r"TorchScript knows no \w+, whose backward is Python: take a copy"):
+        torch.jit.script(model)
+    with pytest.raises(deep.Unsupported, match=r"no room for the backward of \w+: .*trace under torch.no_grad\(\)"):
+        torch.jit.trace(model, x)
+    with torch.no_grad():
+        assert torch.equal(torch.jit.trace(model, x)(x), model(x))

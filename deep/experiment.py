@@ -50,10 +50,9 @@ class Data:
     """Which images.
 
     Args:
-        name: of a data set that `deep.data.load` knows.
+        name: cifar10, cifar100, mnist, fashion-mnist, imagenet, or fashion-mnist-subset, which is in the package.
         folder: of its files; None for what is in the package.
-        augment: names of augmentations, in their order: flip, crop, rotate, cutout, grayscale, trivial
-            (TrivialAugment).
+        augment: names of augmentations, in their order: flip, crop, rotate, cutout, grayscale, trivial (TrivialAugment).
         limit: the first so many training images, of "imagenet" those of every epoch's order; None for all.
         classes: the images of the first so many classes; None for all.
         grayscale: their luminance in place of their colours.
@@ -237,10 +236,12 @@ class Experiment:
 
     Args:
         rule: the learning rule.
-        model: name of a network that `deep.models.build` knows.
-        sizes: settings of that network that are not its defaults.
+        model: mlp, cnn, lenet, vgg, vgg13, alexnet, resnet18, resnet20, resnet32, resnet50, retina, vit or vit-b16, of
+            `deep.models`.
+        sizes: settings of that network that are not its defaults, such as width=16.
         data: which images.
-        optimizer, schedule: how the gradients are taken.
+        optimizer: how the gradients are taken.
+        schedule: of the learning rates.
         epochs: passes over the training images.
         batch_size: samples of a step, of all processes together.
         label_smoothing: share of the target that all classes divide.
@@ -249,9 +250,10 @@ class Experiment:
         refresh_every: epochs from one refreshment of feedback that started from the weights to the next, as in the
             released code of LDFA, where it is 0.5; None for never.
         precision: of the passes.
-        clip, accumulate: of the gradients, see `deep.step.Step`.
+        clip: largest norm of the gradient, which is shortened to it; None leaves it.
+        accumulate: equal parts of a batch that go through the model one after the other, to save memory.
         average: decay of a moving average of the weights, which is tested beside them; None for none.
-        promotion: further arguments of `deep.promote`, such as ranks.
+        promotion: further arguments of `deep.promote`, such as ranks={"*.qkv": 96}.
         seed: of weights, feedback, order and augmentation.
 
     Raises:

@@ -17,6 +17,7 @@ laws.py      what every rule obeys           testing.py   Hypothesis strategies 
 ranks.py     factored weights of falling rank  tree.py    nested tuples of arrays
 plot.py      figures                         page.py      HTML pages
 streams.py   random numbers of every seed    log.py       files that are always whole
+progress.py  a line of the terminal
 """
 
 import importlib

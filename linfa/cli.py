@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import inspect
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,17 +178,19 @@ class SimulateCommand(Command):
 
     def run(self):
         rule = self.choice.build()
+        _ready(self.figure, self.arrays)
         task = linfa.Task.from_spectrum(self.spectrum, n_in=self.inputs, noise=self.noise, seed=self.seed)
         network = linfa.Network.small((task.n_in, *self.hidden, task.n_out), self.initial_scale, self.seed)
         if self.lr is None and not rule.feedback.redrawn:
-            run = linfa.simulate(rule, task, network, self.time, seed=self.seed)
+            run = linfa.simulate(rule, task, network, self.time, seed=self.seed, progress=True)
         else:
             lr = self.lr or 0.01
             run = linfa.descend(rule, task, network, lr, round(self.time / lr), seed=self.seed)
-        drift = {
-            name: max((float(np.abs(v - v[0]).max()) for v in values), default=0.0)
-            for name, values in run.conserved.items()
-        }
+        drift = {}
+        for claim in rule.conserved():
+            law = np.exp(-claim.rate * rule.decay * run.times)[:, None, None]
+            values = run.conserved[claim.quantity.__name__]
+            drift[claim] = max((float(np.abs(v - law * v[0]).max()) for v in values), default=0.0)
         summary = {
             "rule": repr(rule),
             "task": repr(task),
@@ -197,19 +200,25 @@ class SimulateCommand(Command):
             "mode strengths": run.mode_strengths[-1].tolist(),
             "update alignment": run.update_alignment[-1].tolist(),
             "feedback alignment": run.feedback_alignment[-1].tolist(),
-            "change of conserved quantities": drift,
         }
         if self.json:
-            print(json.dumps(summary, indent=1))
+            named = {claim.quantity.__name__: change for claim, change in drift.items()}
+            print(json.dumps({**summary, "change of conserved quantities": named}, indent=1))
         else:
+            summary["loss, first and last"] = summary.pop("loss")
             width = max(map(len, summary))
             for key, value in summary.items():
                 print(f"{key:<{width}}  {_short(value)}")
+            for claim, change in drift.items():
+                print(f"{claim}: to {change:.1e}")
         if self.arrays:
             np.savez(self.arrays, **run.to_arrays())
         if self.figure:
             run.plot().savefig(self.figure)
         return 0
+
+    def interrupted(self):
+        return "Interrupted. A flow that stiffens takes ever smaller steps; --lr takes steps of one size."
 
 
 Measured = Literal["loss", "reach_time", "update_alignment", "feedback_alignment", "effective_rank", "diverged"]
@@ -278,6 +287,7 @@ class SweepCommand(Command):
         phase.check(self.axes, self.value)
         if self.parquet:
             sweep.parquet_library()
+        _ready(self.figure, self.parquet)
         taken = {key for name in self.rules for key in inspect.signature(CATALOGUE[name]).parameters}
         given = {"rank": self.ranks, "plasticity": self.plasticity != "oja", "direct": self.direct}
         idle = [key for key, value in given.items() if value and key not in taken]
@@ -421,11 +431,17 @@ class AtlasCommand(Command):
 
 
 def _short(value):
-    if isinstance(value, list):
-        return ", ".join(f"{v:.4g}" for v in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {v:.1e}" for k, v in value.items()) or "none"
-    return value
+    return (", ".join(f"{v:.4g}" for v in value) or "none") if isinstance(value, list) else value
+
+
+def _ready(figure, *others):
+    """See that files can be written before the work, which would be lost."""
+    from linfa import plot
+
+    if figure is not None:
+        plot.check_file(figure)
+    for path in filter(None, others):
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _progress(items, name, total=None):
@@ -474,7 +490,10 @@ def _commands(asked):
 
 def parse(args: list[str]):
     """The command that the words of a line ask for; what they get wrong is said, and the program left."""
-    return tyro.cli(_commands(args[:1]), args=args, prog="linfa", description="Learning without backpropagation.")
+    return tyro.cli(
+        _commands(args[:1]), args=args, prog="linfa", description="Learning without backpropagation.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )  # fmt: skip
 
 
 def main(args: list[str] | None = None) -> None:
@@ -483,9 +502,16 @@ def main(args: list[str] | None = None) -> None:
     A wrong input ends with one line on stderr and status 2, an interruption with one and 130; a failed certificate with
     status 1.
     """
-    command = parse(sys.argv[1:] if args is None else args)
+    args = sys.argv[1:] if args is None else args
+    if args == ["--version"]:
+        print(f"linfa {linfa.__version__}")
+        sys.exit()
+    command = parse(args)
     try:
         sys.exit(command.run())
+    except BrokenPipeError:  # nobody reads on, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         print(f"\n{command.interrupted()}", file=sys.stderr)
         sys.exit(130)

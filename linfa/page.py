@@ -33,6 +33,7 @@ class Page:
 
     def __init__(self, path: Path, title: str, lead: str):
         self.path, self.title = path, title
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._parts = [f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>']
         self._write("This page is being written: more sections follow.")
 

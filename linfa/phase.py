@@ -232,7 +232,7 @@ def _curves(plt, rows, axes, value):
             np.clip([middle(cell, value, share) for cell in cells], least, None) for share in (0.25, 0.5, 0.75)
         )
         colour, flat = plot.colour(rule), mine[0][x] is None
-        ax.plot(mid, "--" if flat else "o-", markersize=4, color=colour, label=rule)
+        ax.plot(mid, "--" if flat and len(rights) > 1 else "o-", markersize=4, color=colour, label=rule)
         ax.fill_between(range(len(rights)), low, high, color=colour, alpha=0.15, linewidth=0)
         for place, cell in enumerate(cells):
             if middle(cell, "diverged") >= 0.5:

@@ -1,6 +1,8 @@
 """Figures of trajectories.  matplotlib is imported when the first figure is drawn."""
 
 import contextlib
+import textwrap
+from pathlib import Path
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D3A9B", "#7F7F7F")
 """Okabe and Ito's colours for all kinds of colour vision, in the order in which they are taken."""
@@ -19,12 +21,36 @@ def colour(name: str) -> str:
     return PALETTE[place % len(PALETTE)]
 
 
+def check_file(path: Path) -> None:
+    """See that a figure can be written to a file, before the work that it is to show; its folder is made.
+
+    Raises:
+        ImportError: naming the command, if matplotlib is missing.
+        ValueError: for a kind of file that matplotlib does not write.
+
+    >>> check_file(Path("figure.xyz"))
+    Traceback (most recent call last):
+        ...
+    ValueError: figure.xyz is no figure that can be written: take .png, .svg or .pdf
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise ImportError("figures need matplotlib: pip install 'linfa-lab[plot]'") from error
+    kind = path.suffix[1:].lower()
+    if kind and kind not in FigureCanvasBase.get_supported_filetypes():
+        raise ValueError(f"{path} is no figure that can be written: take .png, .svg or .pdf")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def style():
     """A plain style: no box, light grid, readable type."""
     import matplotlib.pyplot as plt
+    from cycler import cycler
 
     settings = {
+        "axes.prop_cycle": cycler(color=PALETTE),
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E6E6E6",
         "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.titlesize": 11, "axes.titleweight": "bold",
         "axes.titlelocation": "left", "axes.labelsize": 10, "legend.frameon": False, "legend.fontsize": 9,
@@ -153,7 +179,8 @@ def trajectory(run, axes=None):
     with style():
         if axes is None:
             figure, axes = plt.subplots(2, 2, figsize=(9.5, 6), layout="constrained")
-            figure.suptitle(f"{run.rule!r}\n{run.task!r}", fontsize=9, color="#555555")
+            title = [*textwrap.wrap(repr(run.rule), 120), repr(run.task)]
+            figure.suptitle("\n".join(title), fontsize=9, color="#555555")
         axes = np.ravel(axes)
         if len(axes) != 4:
             raise ValueError(f"a trajectory is drawn on four axes; got {len(axes)}")

@@ -7,6 +7,7 @@ import numpy as np
 
 from linfa.dynamics import State, like, moves, redraw, start, stored_weights, to_numpy
 from linfa.optimizer import Optimizer, Plain
+from linfa.progress import bar
 from linfa.streams import stream
 from linfa.trajectory import Trajectory
 from linfa.tree import leaves, tree_map
@@ -95,7 +96,10 @@ def _unpack(vector, like: State) -> State:
     return tree_map(take, like)
 
 
-def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: float = 1e-9, atol: float = 1e-12):
+def simulate(
+    rule, task, network, time, seed: int = 0, feedback=None, rtol: float = 1e-9, atol: float = 1e-12,
+    progress: bool = False,
+):  # fmt: skip
     """Integrate the gradient flow of a rule (scipy's DOP853, an 8th-order Runge-Kutta method).
 
     Args:
@@ -106,6 +110,7 @@ def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: floa
         seed: of the feedback.
         feedback: for each edge the matrices to store, instead of drawing them.
         rtol, atol: tolerances of the integrator.
+        progress: show a bar of time where the output is a terminal.
 
     Returns:
         A `Trajectory` at those times.
@@ -120,8 +125,6 @@ def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: floa
     >>> bool(run.loss[-1] < 1e-9 * run.loss[0])
     True
     """
-    from scipy.integrate import solve_ivp
-
     if rule.feedback.redrawn:
         raise ValueError(
             f"{rule.name} draws its feedback anew at every step and has no flow: use linfa.descend, or a rule with "
@@ -141,15 +144,34 @@ def simulate(rule, task, network, time, seed: int = 0, feedback=None, rtol: floa
         v += [zero if dB is None else dB.ravel() for dB, zero in zip(leaves(learned), still, strict=True)]
         return np.concatenate(v)
 
-    begin = _pack(state)
-    if times[-1] == 0:
-        return Trajectory(rule, task, times, _unpack(begin[None].repeat(len(times), 0), state))
+    kept = list(_flow(rule, field, _pack(state), times, rtol, atol, progress))
+    return Trajectory(rule, task, times, _unpack(np.stack(kept), state))
+
+
+def _flow(rule, field, begin, times, rtol, atol, progress) -> Iterator[np.ndarray]:
+    """What the flow has come to at each of the times.
+
+    The integrator lands on every one of them: between its steps, which are long where little happens, its interpolation
+    has an error hundreds of times the tolerance.
+    """
+    from scipy.integrate import DOP853
+
     with np.errstate(over="ignore", invalid="ignore"):
-        solution = solve_ivp(field, (0.0, times[-1]), begin, "DOP853", times, rtol=rtol, atol=atol)
-    if not solution.success or not np.isfinite(solution.y).all():
-        reached = solution.t[-1] if len(solution.t) else 0.0
-        raise Diverged(f"the flow of {rule.name} left the finite numbers after time {reached:.4g}: {solution.message}")
-    return Trajectory(rule, task, times, _unpack(solution.y.T, state))
+        solver = DOP853(field, 0.0, begin, times[-1], rtol=rtol, atol=atol)
+    with bar(progress, total=times[-1], desc=rule.name, unit_scale=True, unit="") as shown:
+        for time in times:
+            solver.t_bound, solver.status = time, "running" if time > solver.t else "finished"
+            while solver.status == "running":
+                before = solver.t
+                with np.errstate(over="ignore", invalid="ignore"):
+                    message = solver.step()
+                if solver.status == "failed" or not np.isfinite(solver.y).all():
+                    raise Diverged(
+                        f"the flow of {rule.name} left the finite numbers after time {before:.4g}: "
+                        f"{message or 'a weight is not finite'}"
+                    )
+                shown.update(solver.t - before)
+            yield solver.y.copy()
 
 
 def _times(time):

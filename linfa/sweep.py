@@ -16,7 +16,6 @@ import hashlib
 import importlib
 import itertools
 import json
-import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 from linfa import log, observe
 from linfa.dynamics import State, like, start, to_numpy
 from linfa.network import Network
+from linfa.progress import bar
 from linfa.rules import Rule
 from linfa.simulate import batch_like, descent
 from linfa.task import Task
@@ -381,14 +381,13 @@ def run(
     log.claim(folder, "sweep.json", sweep.settings())
     rows = _rows(folder / "rows.jsonl")
     blocks = [block for ensemble in sweep.ensembles() for block in ensemble.without(rows).blocks(size)]
-    bar = _bar(progress, len(sweep), len(rows))
-    with (folder / "rows.jsonl").open("a") as file:
+    look = {"total": len(sweep), "initial": len(rows), "desc": "sweep", "unit": "network"}
+    with (folder / "rows.jsonl").open("a") as file, bar(progress, **look) as shown:
         for done in _done(functools.partial(measure, device=device), blocks, executor):
             file.write("".join(json.dumps(row) + "\n" for row in done))
             file.flush()
             rows |= {row["number"]: row for row in done}
-            bar.update(len(done))
-    bar.close()
+            shown.update(len(done))
     ordered = [rows[number] for number in sorted(rows)]
     log.write_csv(folder / "sweep.csv", ordered)
     return ordered
@@ -423,14 +422,6 @@ def _done(work, blocks, executor) -> Iterator[list[dict]]:
     finally:
         for future in futures:
             future.cancel()
-
-
-def _bar(progress, total, done):
-    try:
-        from tqdm import tqdm
-    except ImportError:  # an extra of linfa; rows are made without it
-        return types.SimpleNamespace(update=lambda number: None, close=lambda: None)
-    return tqdm(total=total, initial=done, desc="sweep", unit="network", disable=None if progress else True)
 
 
 def write_parquet(rows: Iterable[dict], path: str | Path) -> None:

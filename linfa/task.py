@@ -153,8 +153,8 @@ class Task:
         """
         s = np.atleast_1d(np.asarray(singular_values, dtype=float))
         n, m = n_in or len(s), n_out or len(s)
-        if s.ndim != 1 or not np.isfinite(s).all() or (s < 0).any():
-            raise ValueError(f"singular values are finite and not negative; got {s.tolist()}")
+        if s.ndim != 1 or not s.size or not np.isfinite(s).all() or (s < 0).any():
+            raise ValueError(f"singular values are one or more numbers, finite and not negative; got {s.tolist()}")
         if len(s) > min(n, m):
             raise ValueError(f"{len(s)} singular values do not fit a map from {n} inputs to {m} outputs")
         rng = stream(seed)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 import deep.train
 import linfa
 from deep.commands import COMMANDS, Settings
-from deep.experiment import Data, Experiment, Optimizer, WeightRank
+from deep.data import NAMES
+from deep.experiment import AUGMENTATIONS, ON_PIXELS, Data, Experiment, Optimizer, WeightRank
+from deep.models import MODELS
 from deep.precision import Precision
 from deep.schedule import Schedule
 from linfa.cli import DEEP, main
@@ -50,6 +53,9 @@ def test_help_shows_every_setting(capsys):
     assert not [name for name in found if name not in out]
     assert "learning rate of feedback that learns" in " ".join(out.split())
     assert DEEP["train"].split(".")[0] in out
+    told = " ".join(out.replace("│", " ").split())
+    assert all(re.search(rf"\b{name}\b", told) for name in [*MODELS, *NAMES, *AUGMENTATIONS, *ON_PIXELS])
+    assert not re.search(r"(INT|FLOAT|STR|PATH|--no-\S+) \(default", told)  # every setting has a text
 
 
 def test_the_settings_are_those_of_an_experiment():

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import inspect
 import json
+import re
 import subprocess
 import sys
 
@@ -158,6 +159,9 @@ def test_verify(capsys):
         (("simulate", "fa", "--time", "-1"), "time is a number"),
         (("simulate", "ldfa", "--rank", "9"), "fits no edge"),
         (("simulate", "fa", "--spectrum", "-1"), "not negative"),
+        (("simulate", "fa", "--spectrum"), "singular values are one or more numbers"),
+        (("simulate", "fa", "--figure", "a.xyz"), "a.xyz is no figure that can be written: take .png"),
+        (("sweep", "fa", "--figure", "a.xyz"), "a.xyz is no figure that can be written: take .png"),
         (("derive", "fa", "--depth", "0"), "depth"),
         (("derive", "fa", "--decay", "0.1"), "fa takes no --decay; it takes --scale"),
         (("derive", "uSF", "--decay", "0.1"), "uSF takes no --decay; it takes no settings"),
@@ -252,3 +256,34 @@ def test_a_sweep_refuses_settings_that_no_rule_has(capsys, tmp_path, flags, what
     code, _, err = call(capsys, "sweep", "fa", "bp", *flags, "--out", str(tmp_path / "sweep"))
     assert (code, err) == (2, f"linfa: no rule of fa, bp has a {what}: leave it out\n")
     assert not (tmp_path / "sweep").exists()
+
+
+def test_folders_of_results_are_made(capsys, tmp_path):
+    figure, arrays = tmp_path / "one" / "a.png", tmp_path / "two" / "a.npz"
+    code, out, _ = call(capsys, "simulate", "fa", "--time", "1", "--figure", str(figure), "--arrays", str(arrays))
+    assert code == 0
+    assert figure.exists()
+    assert arrays.exists()
+    assert "loss, first and last" in out
+    assert re.search(r"conserved: W_l W_l\^T .*: to \d\.\de-\d\d\n", out)
+
+
+def test_what_decays_follows_its_law(capsys):
+    """B - W^T of Kolen-Pollack, by exp(-decay t)."""
+    out = call(capsys, "simulate", "kolen-pollack", "--decay", "0.3", "--time", "5")[1]
+    assert float(re.search(r": to (\S+)$", out).group(1)) < 1e-8
+
+
+def test_a_reader_that_goes_is_no_error():
+    command = f"'{sys.executable}' -m linfa.cli derive fa --depth 4 | head -1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.stdout.startswith("fa: ")
+    assert not done.stderr
+
+
+def test_version(capsys):
+    assert call(capsys, "--version") == (0, f"linfa {linfa.__version__}\n", "")
+
+
+def test_help_shows_no_twins_of_flags(capsys):
+    assert "--no-" not in call(capsys, "simulate", "--help")[1]

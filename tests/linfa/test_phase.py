@@ -137,3 +137,11 @@ def test_bad_diagrams(ranks):
         figure(ranks, ["seed"])
     with pytest.raises(ValueError, match="one or two axes; got rank, scale, lr"):
         figure(ranks, ["rank", "scale", "lr"])
+
+
+def test_a_single_place_is_seen():
+    (row,) = measured = measure(Sweep((linfa.fa(),), scales=(0.5,), seeds=(0,), steps=5).ensembles()[0])
+    (ax,) = figure(measured).axes
+    (line,) = ax.lines
+    assert line.get_marker() == "o"
+    assert line.get_ydata() == [row["loss"]]

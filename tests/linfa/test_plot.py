@@ -113,3 +113,13 @@ def test_a_run_without_duration_and_without_feedback_draws():
     assert [text.get_text() for text in figure.axes[2].get_legend().get_texts()] == ["$W_{1}$", "update"]
     figure.canvas.draw()
     plt.close(figure)
+
+
+@pytest.mark.parametrize("rule", [linfa.fa(), linfa.svd_local(2)], ids=lambda rule: rule.name)
+def test_the_title_stays_in_the_figure(rule):
+    run = linfa.simulate(rule, linfa.Task.from_spectrum([1.0, 0.5]), linfa.Network.small((2, 3, 2), 0.5), 1.0)
+    figure = run.plot()
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width

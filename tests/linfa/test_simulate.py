@@ -1,6 +1,9 @@
 """Flow and descent against closed forms, another integrator, and themselves."""
 
+import io
 import itertools
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -171,3 +174,25 @@ def test_cubic_growth_diverges_without_warnings():
     for lr in (0.5, 50.0, 1e8):
         with pytest.raises(Diverged):
             linfa.descend(linfa.fa(), task, linfa.Network.small((2, 5, 2), 5.0), lr, 50)
+
+
+def test_every_time_is_as_exact_as_the_last():
+    """Interpolation between the integrator's long steps is off by 6e-7 here."""
+    task, network = linfa.Task.from_spectrum([3.0, 2.0, 1.0], n_in=6), linfa.Network.small((6, 10, 3), 0.1)
+    run = linfa.simulate(linfa.fa(), task, network, 20.0)
+    exact = linfa.simulate(linfa.fa(), task, network, 20.0, rtol=1e-13, atol=1e-15)
+    for mine, theirs in zip(run.weights, exact.weights, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-9)
+
+
+def test_long_flows_show_how_far_they_are(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    task, network = linfa.Task.from_spectrum([1.0]), linfa.Network.small((1, 1, 1), 0.5)
+    linfa.simulate(linfa.fa(), task, network, 20.0)
+    assert not sys.stderr.getvalue()
+    linfa.simulate(linfa.fa(), task, network, 20.0, progress=True)
+    assert re.search(r"fa: .*100%.*20\.0/20\.0", sys.stderr.getvalue())

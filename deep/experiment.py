@@ -52,7 +52,7 @@ class Data:
     Args:
         name: cifar10, cifar100, mnist, fashion-mnist, imagenet, or fashion-mnist-subset, which is in the package.
         folder: of its files; None for what is in the package.
-        augment: names of augmentations, in their order: flip, crop, rotate, cutout, grayscale, trivial (TrivialAugment).
+        augment: names of augmentations, in order: flip, crop, rotate, cutout, grayscale, trivial (TrivialAugment).
         limit: the first so many training images, of "imagenet" those of every epoch's order; None for all.
         classes: the images of the first so many classes; None for all.
         grayscale: their luminance in place of their colours.

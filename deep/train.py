@@ -21,7 +21,7 @@ from deep.data.mixup import dominant
 from deep.divergence import Diverged, agreed
 from deep.events import Event, Shrink
 from deep.interruption import Interruption
-from deep.log import claim, write, write_rows
+from deep.log import check_claim, claim, write, write_rows
 from deep.optimizer import check_optimizer
 from deep.precision import Precision
 from deep.progress import Progress
@@ -120,7 +120,12 @@ def train(
         KeyboardInterrupt: when it was asked to stop.
     """
     folder = Path(folder)
-    certificate = certificate or linfa.verify(rule)
+    about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "data": training.source}
+    about |= {"steps": training.steps, "precision": dataclasses.asdict(precision), "clip": clip}
+    about |= {"accumulate": accumulate, "average": average, "settings": settings or {}}
+    if certificate is None:
+        check_claim(folder, "run.json", about)  # at once: a certificate takes its time
+        certificate = linfa.verify(rule)
     if certificate.fingerprint != rule.fingerprint:
         raise Unverified(f"the certificate is for {certificate.rule}, the rule is {rule!r}")
     check_optimizer(rule, optimizer)
@@ -130,9 +135,6 @@ def train(
     first = distributed.rank() == 0
     step = Step(model, optimizer, loss, precision, clip, accumulate)
     run = Run(step, schedule, seed, epochs, training.steps, average, recorder if first else None, events)
-    about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "data": training.source}
-    about |= {"steps": training.steps, "precision": dataclasses.asdict(precision), "clip": clip}
-    about |= {"accumulate": accumulate, "average": average, "settings": settings or {}}
     _resume(folder, about, run, epochs)
     if first:
         write(folder / "certificate.json", certificate.to_json())

@@ -49,17 +49,38 @@ def claim(folder: Path, name: str, settings: dict) -> None:
         settings: what makes the run what it is, as JSON has it.
 
     Raises:
+        ValueError: as `check_claim`.
+    """
+    check_claim(folder, name, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / name).exists():
+        write(folder / name, json.dumps(settings, indent=1))
+
+
+def check_claim(folder: Path, name: str, settings: dict) -> None:
+    """See that a folder is not that of a run with other settings; arguments as for `claim`.
+
+    Raises:
         ValueError: naming the settings in which the folder's run differs; the folder stays as it is.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    described, settings = folder / name, json.loads(json.dumps(settings))
-    if not described.exists():
-        return write(described, json.dumps(settings, indent=1))
-    old = json.loads(described.read_text())
-    changed = [key for key in settings if old.get(key) != settings[key]]
+    if not (folder / name).exists():
+        return
+    changed = list(_changes(json.loads((folder / name).read_text()), json.loads(json.dumps(settings))))
     if changed:
         raise ValueError(
-            f"{folder} holds a run with another {', '.join(changed)} ("
-            + "; ".join(f"{key}: {old.get(key)} there, {settings[key]} here" for key in changed)
+            f"{folder} holds a run with another {', '.join(key for key, *_ in changed)} ("
+            + "; ".join(f"{key}: {old} there, {new} here" for key, old, new in changed)
             + "): resume with the same, or choose another folder"
         )
+
+
+def _changes(old, new, path=""):
+    """(Name, old value, new value) of every setting that differs, of those inside of others as "optimizer.lr"."""
+    for key in new:
+        mine, theirs, name = new[key], old.get(key), f"{path}{key}"
+        if mine and theirs and isinstance(mine, dict) and isinstance(theirs, dict):
+            yield from _changes(theirs, mine, f"{name}.")
+        elif mine != theirs:
+            yield name, theirs, mine
+    for key in (key for key in old if path and key not in new):
+        yield f"{path}{key}", old[key], None

@@ -433,7 +433,7 @@ def test_all_layers_that_a_broadcast_does_not_reach_are_named():
     """The way out that the error shows is one."""
     inputs = torch.randn(2, 5, 8), torch.randn(2, 4, 8)
     model = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
-    with pytest.raises(deep.Unsupported, match="comes for samples.*attends from one input to another") as refused:
+    with pytest.raises(deep.Unsupported, match=r"comes for samples.*attends from one input to another") as refused:
         deep.promote(model, linfa.dfa(), sample=inputs)
     exact = ast.literal_eval(str(refused.value).partition("exact=")[2].partition(")")[0] + ")")
     assert "decoder.layers.0.multihead_attn" in exact

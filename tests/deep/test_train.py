@@ -155,6 +155,18 @@ def test_resuming_something_else_raises_and_changes_nothing(tmp_path, images, ch
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+def test_the_settings_that_changed_are_named_before_the_certificate_is_made(tmp_path, images, monkeypatch):
+    run(tmp_path, images, linfa.bp(), 1, settings={"adam": {"lr": 1, "decay": 0}, "model": "cnn"})
+    monkeypatch.setattr(training.linfa, "verify", lambda rule: pytest.fail("verified"))
+    changed = {"adam": {"lr": 2, "decay": 0}, "model": "mlp"}
+    with pytest.raises(ValueError) as refused:
+        run(tmp_path, images, linfa.bp(), 1, settings=changed, certificate=None)
+    assert str(refused.value) == (
+        f"{tmp_path} holds a run with another settings.adam.lr, settings.model (settings.adam.lr: 1 there, 2 here; "
+        "settings.model: cnn there, mlp here): resume with the same, or choose another folder"
+    )
+
+
 def test_only_verified_rules_train(tmp_path, images):
     good = linfa.verify(linfa.fa(), promoted=False, depths=(2,))
     failing = dataclasses.replace(good, checks=(dataclasses.replace(good.checks[0], error=float("inf")),))

@@ -187,7 +187,7 @@ def case(folder, name, strategy, options, loader=Shuffled):
         nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 3)
     )  # fmt: skip
     deep.promote(model, rule, sample=IMAGES.normalised(slice(0, 2)))
-    precision = Precision(compile="eager" if "compiled" in strategy and world > 1 else None)
+    precision = Precision(compile="eager" if "compiled" in strategy else None)
     if "fsdp" in strategy and world > 1:
         distributed.shard(model, rule)
     adam = functools.partial(torch.optim.Adam, lr=1e-2, eps=1e-2)

@@ -49,7 +49,7 @@ def seed_of(*numbers: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Shuffled:
-    """Shuffled mini-batches for training; an incomplete last batch is dropped.
+    """Shuffled mini-batches for training, in the same order on every device; an incomplete last batch is dropped.
 
     Args:
         images: the data.
@@ -92,7 +92,7 @@ class Shuffled:
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch from one of them on."""
         device = self.images.y.device
-        order = torch.randperm(len(self.images), generator=_generator(device, self.seed, epoch), device=device)
+        order = torch.randperm(len(self.images), generator=_generator("cpu", self.seed, epoch)).to(device)
         share = self.batch_size // self.world
         for place in range(start, self.steps):
             first = place * self.batch_size + self.rank * share

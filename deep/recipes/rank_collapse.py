@@ -1,4 +1,8 @@
-"""Feedback alignment with Muon and batch normalisation: accuracy, and the ranks of what is learned from."""
+"""Feedback alignment with Muon and batch normalisation: accuracy, and the ranks of what is learned from.
+
+The rank of a trajectory is at most the number of gradients that were measured, one in 200 steps: compare arms at the
+same step, and runs of other lengths not at their ends.
+"""
 
 from dataclasses import replace
 

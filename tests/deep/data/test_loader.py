@@ -66,6 +66,23 @@ def test_what_was_drawn_before_changes_nothing(images):
         assert all(torch.equal(a, b) for a, b in zip(whole[start:], rest, strict=True))
 
 
+def test_the_order_is_drawn_on_the_processor(images, monkeypatch):
+    """So that it is the same everywhere: a device that draws nothing has it, too, and asks for no other order."""
+    orders, real = [], torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda *args, **kwargs: orders.append(real(*args, **kwargs)) or orders[-1])
+    shapes = [x.shape for loader in (images, images.to("meta")) for x, _ in Shuffled(loader, 10, 3).batches(2)]
+    assert shapes == 10 * [(10, 3, 8, 8)]
+    assert orders[0].device == orders[1].device == torch.device("cpu")
+    assert torch.equal(*orders)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_order_is_that_of_a_gpu(images):
+    for (x, y), (u, v) in zip(Shuffled(images, 10).batches(1), Shuffled(images.to("cuda"), 10).batches(1), strict=True):
+        torch.testing.assert_close(u.cpu(), x)
+        assert torch.equal(v.cpu(), y)
+
+
 def test_the_world_draws_nothing(images):
     before = torch.get_rng_state()
     list(Shuffled(images, 10, 0, augment).batches(0))

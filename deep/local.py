@@ -63,7 +63,7 @@ def loss(model: nn.Module, x, y, criterion: Callable = F.cross_entropy):
     """
     if any(isinstance(module, LocalModel) for module in model.modules()):
         return model(Example(x, y, criterion))
-    return criterion(_call(model, x), y)
+    return criterion(call(model, x), y)
 
 
 def modules(model: nn.Module) -> list[list[nn.Parameter]]:
@@ -313,5 +313,6 @@ class _Pass:
             self.gradients.update(zip(heads, taught, strict=True))
 
 
-def _call(model, x):
+def call(model, x):
+    """The output of a model on an input, a tuple for several."""
     return model(*x) if isinstance(x, tuple) else model(x)

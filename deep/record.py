@@ -1,6 +1,7 @@
 """A record of how a promoted model learns: alignment with backpropagation, and the ranks of what it learns from."""
 
 import json
+import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep import measure
+from deep.data.loader import seed_of
 from deep.log import write_rows
 from linfa import observe
 
@@ -46,25 +48,28 @@ class Recorder:
     - ``update_cosine``: between the update of the weight (the gradient, or the direction that the rule's geometry makes
       of it) and its gradient under backpropagation;
     - ``error_cosine``: between the error at the output of the map and the exact one;
-    - ``feedback_angle``: degrees between a layerwise edge's feedback and the transpose of the weight, None elsewhere;
+    - ``feedback_angle``: degrees between the feedback that arrives at the input of the map and the transpose of what it
+      spans, the weight, or the mean Jacobian of a broadcast edge (`measure.broadcasts`); None where none arrives;
     - ``error_*``, ``gradient_*`` and ``trajectory_*``: effective rank, participation ratio and stable rank of the error
       (samples and positions x units), of the gradient (n_out x n_in; not of factored weights) and of the last
       ``window`` measured gradients (steps x parameters), each in a `sketch` of ``size`` numbers; they start anew where
-      the rank of factored weights falls.
+      the rank of factored weights falls.  No trajectory has a higher rank than the gradients in it.
 
-    Measuring takes a pass under the rule and one under backpropagation on a copy of the model, and leaves weights,
-    gradients, statistics and random numbers alone.  Give a part of a large batch, ``recorder(x[:64], y[:64])``, to make
-    it cheaper; under DDP record on one process, the model inside.
+    Measuring takes a pass under the rule and one under backpropagation on a copy of the model, for broadcast edges one
+    more forward and ``passes`` back, and leaves weights, gradients, statistics and random numbers alone.  Give a part
+    of a large batch, ``recorder(x[:64], y[:64])``, to make it cheaper; under DDP record on one process, the model
+    inside.
 
     Args:
         model: a promoted model, not compiled.
         every: steps from one measurement to the next.
         folder: where ``record.jsonl`` grows and, at the end of the with block, ``record.csv`` is written; None for rows
-            in memory only.  A record that is there already is overwritten.
+            in memory only.  A record that is there already is overwritten, unless `load_state_dict` goes on with it.
         loss: (logits, labels) -> scalar.
         size: numbers kept of each gradient.
         window: measured gradients that are kept.
-        seed: of the sketches.
+        seed: of the sketches and, with the step, of what `measure.broadcasts` draws.
+        passes: of broadcast edges, by which their angle is estimated; as many as outputs make it exact.
 
     Raises:
         ValueError: for numbers below 1.
@@ -87,10 +92,12 @@ class Recorder:
         size: int = 1024,
         window: int = 200,
         seed: int = 0,
+        passes: int = 1,
     ):
-        if min(every, size, window) < 1:
-            raise ValueError(f"every, size and window are at least 1; got {every}, {size} and {window}")
+        if min(every, size, window, passes) < 1:
+            raise ValueError(f"every, size, window and passes are at least 1; got {every}, {size}, {window}, {passes}")
         self.model, self.every, self.loss, self.size, self.window, self.seed = model, every, loss, size, window, seed
+        self.passes = passes
         self.folder = None if folder is None else Path(folder)
         self.step, self.rows, self.trajectories, self.sizes = 0, [], {}, {}
 
@@ -115,7 +122,8 @@ class Recorder:
         """The rows of this step; the gradients join the trajectories."""
         mine, exact = (run(self.model, x, y, self.loss) for run in (measure.one_pass, measure.exact_pass))
         updates = measure.cosines(measure.updates(self.model, mine.gradients), exact.gradients)
-        errors, angles = measure.cosines(mine.errors, exact.errors), measure.feedback_angles(self.model)
+        errors = measure.cosines(mine.errors, exact.errors)
+        angles = measure.feedback_angles(self.model, x, self.passes, seed_of(self.seed, self.step))
         rows = []
         for path, gradient in mine.gradients.items():
             trajectory = self.trajectories.setdefault(path, deque(maxlen=self.window))
@@ -137,22 +145,49 @@ class Recorder:
     def _append(self, rows):
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / "record.jsonl").open("a" if self.rows else "w") as file:
+            with self._file.open("a" if self.rows else "w") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
+                file.flush()
+                os.fsync(file.fileno())  # a state counts these rows
         self.rows += rows
 
     def state_dict(self) -> dict:
-        """What `load_state_dict` needs to go on; plain numbers and tensors."""
+        """What `load_state_dict` needs to go on; plain numbers and tensors.
+
+        Rows are in it only where there is no folder: those in a file are counted.
+        """
         kept = {path: torch.stack(tuple(vectors)) for path, vectors in self.trajectories.items()}
-        return {"step": self.step, "rows": list(self.rows), "trajectories": kept, "sizes": dict(self.sizes)}
+        rows = list(self.rows) if self.folder is None else len(self.rows)
+        return {"step": self.step, "rows": rows, "trajectories": kept, "sizes": dict(self.sizes)}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from another recorder of the same settings; the files become what they were then."""
-        self.step, self.rows, self.sizes = state["step"], list(state["rows"]), dict(state["sizes"])
+        """Go on from another recorder of the same settings and folder; the files become what they were then.
+
+        Raises:
+            ValueError: where the folder's record is shorter than it was then; nothing is changed.
+        """
+        rows = state["rows"]
+        self.rows = self._written(rows) if isinstance(rows, int) else list(rows)
+        self.step, self.sizes = state["step"], dict(state["sizes"])
         self.trajectories = {
             path: deque(vectors.cpu().unbind(), maxlen=self.window) for path, vectors in state["trajectories"].items()
         }
         self.close()
+
+    def _written(self, count):
+        """The first rows of the file."""
+        there = self.folder is not None and self._file.exists()
+        lines = self._file.read_text().splitlines()[:count] if there else []
+        if len(lines) < count:
+            raise ValueError(
+                f"the state continues a record of {count} rows, and {self._file if self.folder else 'this recorder'} "
+                f"has {len(lines)}: give it the folder of that record, or go on without a recorder"
+            )
+        return [json.loads(line) for line in lines]
+
+    @property
+    def _file(self):
+        return self.folder / "record.jsonl"
 
     def figure(self, rank: str = "effective"):
         """What was recorded over steps, a line for each layer, as a matplotlib figure.
@@ -166,7 +201,7 @@ class Recorder:
 PANELS = (
     ("update_cosine", "Update", "cosine with backpropagation", 1.05),
     ("error_cosine", "Error", "cosine with backpropagation", 1.05),
-    ("feedback_angle", "Feedback", "degrees from the transpose", 95),
+    ("feedback_angle", "Feedback", "degrees from the forward map", 95),
     ("error_{}_rank", "Rank of errors", "{} rank", None),
     ("gradient_{}_rank", "Rank of gradients", "{} rank", None),
     ("trajectory_{}_rank", "Rank of the trajectory", "{} rank", None),
@@ -199,9 +234,7 @@ def figure(rows: list[dict], rank: str = "effective"):
                 if points:
                     ax.plot(*zip(*points, strict=True), color=shade, marker="o", markersize=3)
             if not ax.lines:
-                ax.text(
-                    0.5, 0.5, "no single weight to compare with", ha="center", transform=ax.transAxes, color="#7F7F7F"
-                )
+                ax.text(0.5, 0.5, "nothing was measured", ha="center", transform=ax.transAxes, color="#7F7F7F")
             ax.set(title=title, ylabel=label.format(rank), xlabel="step")
             ax.set_ylim(min(0, ax.get_ylim()[0]), top)
         handles = [Line2D([], [], color=shade, label=layer) for layer, shade in shades.items()]

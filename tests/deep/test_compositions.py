@@ -85,7 +85,7 @@ def test_what_is_measured():
     deep.promote(net, linfa.fa())
     x = torch.randn(5, 4, dtype=torch.float64)
     assert measure.gradients(net, x, Y)["0"].shape == (5 + 20,)
-    angles = measure.feedback_angles(net)
+    angles = measure.feedback_angles(net, x)
     W = net[2].weight.detach().flatten(1)
     cosine = F.cosine_similarity(net[2].feedback["B"].detach().flatten(), W.flatten(), dim=0)
     assert angles["2"] == pytest.approx(cosine.acos().rad2deg().item())
@@ -99,11 +99,11 @@ def test_the_angle_of_attention_is_that_of_three_maps(uneven):
     B = [attention.feedback[n]["Q"] @ attention.feedback[n]["P"] for n in "qkv"]
     mine, theirs = (torch.cat([M.detach().flatten() for M in Ms]) for Ms in (B, [W.T for W in weights]))
     cosine = F.cosine_similarity(mine, theirs, dim=0)
-    assert measure.feedback_angles(model)["attention"] == pytest.approx(cosine.acos().rad2deg().item())
+    assert measure.feedback_angles(model, X)["attention"] == pytest.approx(cosine.acos().rad2deg().item())
     seen = {row["layer"]: row["feedback_angle"] for row in deep.Recorder(model).measure(X, Y)}
     assert seen["attention"] == pytest.approx(cosine.acos().rad2deg().item(), rel=1e-4)
     deep.promote(deep.demote(model), linfa.bp())
-    assert measure.feedback_angles(model)["attention"] == pytest.approx(0, abs=1e-4)
+    assert measure.feedback_angles(model, X)["attention"] == pytest.approx(0, abs=1e-4)
 
 
 class Standardise(nn.Module):

@@ -160,11 +160,13 @@ def _pieces(layer, gradient):
 
 def cosines(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, float]:
     """Cosine between tensors of the same path, whatever their shapes; 0 where one vanishes."""
-    return {
-        path: float(F.cosine_similarity(a.double().flatten(), theirs[path].double().flatten(), dim=0))
-        for path, a in mine.items()
-        if path in theirs
-    }
+    return {path: _cosine(a, theirs[path]) for path, a in mine.items() if path in theirs}
+
+
+def _cosine(a, b):
+    a, b = a.double().flatten(), b.double().flatten()
+    size = a.norm() * b.norm()
+    return float(a @ b / size) if size else 0.0
 
 
 def alignment(model: nn.Module, x, y, loss: Callable = F.cross_entropy) -> dict[str, float]:

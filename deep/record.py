@@ -201,7 +201,7 @@ class Recorder:
 PANELS = (
     ("update_cosine", "Update", "cosine with backpropagation", 1.05),
     ("error_cosine", "Error", "cosine with backpropagation", 1.05),
-    ("feedback_angle", "Feedback", "degrees from the forward map", 95),
+    ("feedback_angle", "Feedback", "degrees from the forward map", None),
     ("error_{}_rank", "Rank of errors", "{} rank", None),
     ("gradient_{}_rank", "Rank of gradients", "{} rank", None),
     ("trajectory_{}_rank", "Rank of the trajectory", "{} rank", None),

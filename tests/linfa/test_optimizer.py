@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import linfa
+from linfa.dynamics import velocity
 from linfa.optimizer import Adam, Plain
 from linfa.rules import Dense, Direct, LayerRates, Mirror, RandomFactors, Rule
-from linfa.simulate import velocity
 
 TASK = linfa.Task.from_spectrum([2.0, 1.0], n_in=4, n_out=3, noise=0.3, seed=1)
 NETWORK = linfa.Network.small((4, 6, 5, 3), 0.7, seed=2)

@@ -76,11 +76,12 @@ def _batch_norm(x, tangent, mean, var, weight=None, bias=None, training=False, m
 
 @pushes(F.layer_norm)
 def _layer_norm(x, tangent, shape, weight=None, bias=None, eps=1e-5):
-    """The same, but for the weight, which comes after."""
+    """The same, but for the weight, which comes after, and in the precision of the statistics."""
     y, *used = torch.native_layer_norm(x, shape, weight, bias, eps)
     pull, mask = torch.ops.aten.native_layer_norm_backward, (True, False, False)
-    tangent = pull(tangent, x.detach(), shape, *(s.detach() for s in used), None, None, mask)[0]
-    return y, tangent if weight is None else tangent * weight.detach()
+    used = [s.detach() for s in used]
+    tangent = pull(tangent.to(used[0]), x.detach().to(used[0]), shape, *used, None, None, mask)[0]
+    return y, (tangent if weight is None else tangent * weight.detach()).to(y)
 
 
 class Twice(Instead):

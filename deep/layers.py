@@ -233,7 +233,8 @@ class CutConv(Cut):
 
     def linear_map(self, x, output_size=None):
         inputs, geometry = prepared(self, x, output_size)
-        y = torch.convolution(inputs, self.decayed_weight(), self.bias, *geometry)
+        tensors = ops.autocast(inputs, self.decayed_weight(), self.bias)  # autocast on CPUs does not know convolution
+        y = torch.convolution(*tensors, *geometry)
         return y if x.dim() == y.dim() else y[0]
 
 
@@ -262,10 +263,18 @@ class CutConvTranspose3d(CutConv, nn.ConvTranspose3d):
 
 
 class Normalised(Promoted):
-    """Mixed in before a promoted layer whose output is normalised, by the module ``normalisation``."""
+    """Mixed in before a promoted layer whose output is normalised, by the module ``normalisation``.
+
+    Under autocast a layer whose output is whitened works in the precision of its weight: what is rounded fills every
+    direction, and whitening makes all of them equally large.
+    """
 
     def forward(self, input, *args, **kwargs):
-        return self.normalisation(super().forward(input, *args, **kwargs))
+        device = input.device.type
+        if not (self.normalisation.activity.basis_free and torch.is_autocast_enabled(device)):
+            return self.normalisation(super().forward(input, *args, **kwargs))
+        with torch.autocast(device, enabled=False):
+            return self.normalisation(super().forward(input.to(self.normalisation.mean.dtype), *args, **kwargs))
 
 
 LAYERWISE = {

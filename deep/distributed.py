@@ -2,9 +2,9 @@
 
 Under ``torchrun`` every process trains on its share of each batch.  DistributedDataParallel keeps the model on all of
 them and averages gradients; with `shard` every process keeps a part of each parameter, its gradient and its moments.
-Whatever is averaged is linear in the batch for backpropagation, fixed feedback and Kolen-Pollack, so that several
-processes take the step of one; feedback whose plasticity normalises by the errors of a batch (Oja, normative, Hebb)
-averages what every process finds on its share.
+Whatever is averaged is linear in the batch for most rules, so that several processes take the step of one.  Where it is
+not (feedback that reads the covariance of errors, as Oja's, clamped errors, normalised activities) every process finds
+on its share what one finds on a batch of that size; random numbers are its own.
 """
 
 import contextlib

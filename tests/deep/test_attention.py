@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 import warnings
 
 import pytest
@@ -17,7 +16,7 @@ from deep import attention
 from linfa.rules import Full, Plain, named
 
 from .covered import promotable  # isort: skip
-from .oracles import feedback_matrix  # isort: skip
+from .oracles import Draws, gradients  # isort: skip
 
 T, S, N, E, HEADS = 4, 5, 3, 8, 2
 
@@ -96,64 +95,43 @@ def test_unbatched_causal_and_dropout():
         module(x, x, x, is_causal=True)
 
 
-def surrogate(x, W, bias, B):
-    """x W^T + b, whose derivative with respect to x is B."""
-    carried = x @ B
-    return x.detach() @ W.mT + (0 if bias is None else bias) + carried - carried.detach()
-
-
-def by_hand(module, weights, x, y, z):
-    """Attention (N, T, E) written with loops over samples and heads, its linear maps replaced by surrogates."""
-    feedback = module.feedback
-    matrices = []
-    for name in "qkv":
-        holder = nn.Linear(1, 1)
-        holder.feedback, holder.weight = feedback[name], nn.Parameter(weights[name])
-        matrices.append(feedback_matrix(holder))
-    q, k, v = (surrogate(t, weights[n], b, B) for t, n, b, B in zip(
-        (x, y, z), "qkv", weights["bias"].chunk(3), matrices, strict=True))  # fmt: skip
-    width, rows = E // HEADS, []
-    for n in range(N):
-        parts = []
-        for h in range(HEADS):
-            part = slice(h * width, (h + 1) * width)
-            scores = torch.stack([(q[n, t, part] * k[n, :, part]).sum(-1) for t in range(q.shape[1])])
-            parts.append((scores / math.sqrt(width)).softmax(-1) @ v[n, :, part])
-        rows.append(torch.cat(parts, -1))
-    return surrogate(torch.stack(rows), weights["out"], module.out_proj.bias.detach(), feedback_matrix(module.out_proj))
-
-
 LAYERWISE = [
     name for name, rule in promotable().items()
     if rule.route.single_layer and rule.parameterisation == Full() and rule.activity == Plain()
 ]  # fmt: skip
 
 
+class Alone(nn.Module):
+    """Attention and nothing else."""
+
+    def __init__(self, attention):
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, query, key, value):
+        return self.attention(query, key, value)[0]
+
+
+def losses(out):
+    return out.sin().flatten(1).sum(1)
+
+
 @pytest.mark.parametrize("settings", [{}, {"kdim": 6, "vdim": 7}], ids=["one parameter", "three"])
 @pytest.mark.parametrize("name", LAYERWISE)
 def test_gradients_equal_surrogates(name, settings):
-    module, inputs = problem(**settings)
-    rule = named()[name]
-    deep.promote(module, rule, seed=4)
-    mine = [t.clone().requires_grad_() for t in inputs]
-    module(*mine)[0].sin().sum().backward()
-    theirs = [t.clone().requires_grad_() for t in inputs]
-    separate = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
-    parts = separate if settings else module.in_proj_weight.chunk(3)
-    weights = {n: w.detach().clone().requires_grad_() for n, w in zip("qkv", parts, strict=True)}
-    weights["out"] = module.out_proj.weight.detach().clone().requires_grad_()
-    weights["bias"] = module.in_proj_bias.detach().clone().requires_grad_()
-    by_hand(module, weights, *theirs).sin().sum().backward()
-    grads = [p.grad for p in separate] if settings else module.in_proj_weight.grad.chunk(3)
-    for n, grad in [*zip("qkv", grads, strict=True), ("out", module.out_proj.weight.grad)]:
-        expected = weights[n].grad + rule.decay * weights[n].detach()
-        torch.testing.assert_close(grad, expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(module.in_proj_bias.grad, weights["bias"].grad, rtol=1e-10, atol=1e-12)
+    attention, inputs = problem(**settings)
+    make = lambda: Alone(copy.deepcopy(attention))  # noqa: E731
+    model, rule = make(), named()[name]
+    deep.promote(model, rule, seed=4)
+    mine, theirs = (tuple(t.clone().requires_grad_() for t in inputs) for _ in range(2))
+    torch.manual_seed(5)
+    losses(model(*mine)).mean().backward()
+    expected = gradients(make, rule, model.state_dict(), theirs, losses, Draws(seed=5))
+    assert set(expected) == {n for n, p in model.named_parameters() if p.grad is not None}
+    for n, g in expected.items():
+        torch.testing.assert_close(model.get_parameter(n).grad, g, rtol=1e-9, atol=1e-12)
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-10, atol=1e-12)
-    for part in (*module.feedback.values(), module.out_proj.feedback):
-        for n, learns in zip(rule.feedback.names, rule.plasticity.learns(len(rule.feedback.names)), strict=True):
-            assert (part[n].grad is not None) == learns
 
 
 def test_kolen_pollack_follows_each_projection():
@@ -258,47 +236,17 @@ def test_direct_self_attention_from_many_roots(name, mean):
     """Every weight gradient from one backward with the cuts as roots, on torch's encoder with its own attention."""
     plain, rule = encoder(mean), named()[name]
     model = deep.promote(copy.deepcopy(plain), rule, sample=X, seed=1)
-    loss = lambda out: F.cross_entropy(out.flatten(0, -2), torch.arange(out.flatten(0, -2).shape[0]) % 3)  # noqa: E731
-    loss(model(X)).backward()
-    feedback = {}
-    for path, key in model.head.edges.items():
-        holder = nn.Linear(1, 1)
-        holder.feedback = model.head.feedback[key]
-        feedback[path] = feedback_matrix(holder)
-    assert {"body.layers.0.self_attn", "body.layers.1.self_attn.out_proj"} <= set(feedback)
-    live, read = {}, {}
 
-    def cut(path, x):
-        live[path] = x
-        return x.detach()
+    def losses(out):
+        rows = out.flatten(0, -2)
+        return F.cross_entropy(rows, torch.arange(len(rows)) % 3, reduction="none")
 
-    x = plain.embed(X)
-    for i, layer in enumerate(plain.body.layers):
-        attend, path = layer.self_attn, f"body.layers.{i}"
-        inner = cut(f"{path}.self_attn", x)
-        q, k, v = F.linear(inner, attend.in_proj_weight, attend.in_proj_bias).chunk(3, -1)
-        q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k, v))
-        mixed = ((q @ k.mT / math.sqrt(E // HEADS)).softmax(-1) @ v).transpose(1, 2).flatten(2)
-        mixed = F.linear(cut(f"{path}.self_attn.out_proj", mixed), attend.out_proj.weight, attend.out_proj.bias)
-        x = layer.norm1(x + mixed)
-        h = layer.linear1(cut(f"{path}.linear1", x)).relu()
-        x = layer.norm2(x + layer.linear2(cut(f"{path}.linear2", h)))
-    x = x.mean(1) if mean else x
-    if rule.route.exact_top:
-        read["signal"], logits = x, plain.head(x)
-    else:
-        logits = read["signal"] = plain.head(cut("head", x))
-    value = loss(logits)
-    (error,) = torch.autograd.grad(value, read["signal"], retain_graph=True)
-    roots = [torch.einsum("...e,he->...h", error, B).flatten().reshape(-1) for B in feedback.values()]
-    if mean:
-        delivered = [torch.einsum("ne,he->nh", error, B).reshape(live[p].shape) for p, B in feedback.items()]
-    else:
-        delivered = [r.reshape(live[p].shape) for r, p in zip(roots, feedback, strict=True)]
-    torch.autograd.backward([value, *(live[p] for p in feedback)], [torch.ones_like(value), *delivered])
-    for n, p in plain.named_parameters():
-        gap = (model.get_parameter(n).grad - p.grad).abs().max() / p.grad.abs().max()
-        assert gap < 1e-10, n
+    losses(model(X)).mean().backward()
+    assert {"body.layers.0.self_attn", "body.layers.1.self_attn.out_proj"} <= set(model.head.edges)
+    expected = gradients(lambda: copy.deepcopy(plain), rule, model.state_dict(), X, losses)
+    assert set(expected) == {n for n, p in model.named_parameters() if p.grad is not None}
+    for n, g in expected.items():
+        assert (model.get_parameter(n).grad - g).abs().max() < 1e-10 * g.abs().max(), n
 
 
 @pytest.mark.parametrize("name", ["ldfa(2, oja)", "dfa"])

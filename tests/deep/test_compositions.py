@@ -14,6 +14,8 @@ import linfa
 from deep import layers, maps, measure
 from linfa.rules import KolenPollack, Local, RandomFactors, Rule, named
 
+from .oracles import polar  # isort: skip
+
 E = 6
 
 
@@ -44,11 +46,6 @@ def mixed(uneven=False):
 
 X = torch.randn(5, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 1, 2, 3, 1])
-
-
-def polar(matrix):
-    U, s, Vt = torch.linalg.svd(matrix, full_matrices=False)
-    return (U * (s > 1e-10 * s[0])) @ Vt  # the errors of a softmax sum to zero
 
 
 @pytest.mark.parametrize("uneven", [False, True])

@@ -54,9 +54,9 @@ def test_every_gradient_from_columns(name, kind, setting):
     probe = x.detach().requires_grad_()
     seen, e = convolution_columns(layer, probe, y.grad)
     h = seen.detach()
-    B = feedback_matrix(layer)
-    B = B if B.dim() == 3 else B[None]
     W = next(iter(maps.matrices(layer).values()))
+    B = feedback_matrix(layer.feedback, W)
+    B = B if B.dim() == 3 else B[None]
     W = W if W.dim() == 3 else W[None]
     (dx,) = torch.autograd.grad((seen * torch.einsum("ghe,gen->ghn", B, e)).sum(), probe)  # patches add up
     bound = rule.feedback.clamp

@@ -22,8 +22,8 @@ from linfa.rules import Dense, Fixed, KolenPollack, Local, RandomFactors, Rule, 
 from .oracles import local_gradients  # isort: skip
 
 
-def losses(logits, y):
-    return F.cross_entropy(logits, y, reduction="none")
+def losses(y):
+    return lambda logits: F.cross_entropy(logits, y, reduction="none")
 
 
 def chain():
@@ -112,7 +112,7 @@ def test_gradients_equal_the_oracle(kind, lam):
     value.backward()
     heads = [net.feedback_1_B.detach().T, net.feedback_2_B.detach().T]
     with sdpa_kernel(SDPBackend.MATH):
-        slopes, g, h = local_gradients(cut(plain), heads, x, y, losses, lam)
+        slopes, g, h = local_gradients(cut(plain), heads, x, losses(y), lam)
     for name, p in plain.named_parameters():
         assert_same(net.get_parameter(name).grad, p.grad)
     for number, slope in enumerate(slopes, 1):
@@ -132,7 +132,7 @@ def test_the_value_is_the_sum_of_all_losses(kind):
     deep.promote(net, linfa.sgr(modules=3, lam=0.3), sample=x, stages=stages)
     heads = [net.feedback_1_B.detach().T, net.feedback_2_B.detach().T]
     with sdpa_kernel(SDPBackend.MATH):
-        _, g, h = local_gradients(cut(plain), heads, x, y, losses, 0.3)
+        _, g, h = local_gradients(cut(plain), heads, x, losses(y), 0.3)
     seen = []
 
     def criterion(logits, y):
@@ -153,9 +153,9 @@ def test_local_gradients_telescope_to_those_of_backprop():
     net, plain, parts, _ = made("chain", linfa.sgr(modules=3, lam=0.0))
     deep.loss(net, x, y).backward()
     heads = [net.feedback_1_B.detach().T, net.feedback_2_B.detach().T]
-    _, g, h = local_gradients(parts, heads, x, y, losses, 0.0)
+    _, g, h = local_gradients(parts, heads, x, losses(y), 0.0)
     plain.zero_grad()
-    losses(plain(x), y).mean().backward()
+    losses(y)(plain(x)).mean().backward()
     for number in (0, 1):
         inputs = x
         for module in parts[:number]:
@@ -385,7 +385,7 @@ def test_dropout_draws_once():
     torch.manual_seed(7)
     mine = filled(net)
     torch.manual_seed(7)
-    local_gradients([parts[:3], parts[3:]], [net.feedback_1_B.detach().T], X, Y, losses, 0.4)
+    local_gradients([parts[:3], parts[3:]], [net.feedback_1_B.detach().T], X, losses(Y), 0.4)
     for key, p in parts.named_parameters():
         assert_same(mine[key], p.grad)
 
@@ -756,7 +756,7 @@ def test_attention_in_a_module_learns_and_decays():
         deep.promote(net, linfa.sgr(2, lam=0.2, decay=0.5), sample=x, stages=("1",))
         deep.loss(net, x, y).backward()
         heads = [net.feedback_1_B.detach().T]
-        (head,), _, _ = local_gradients([plain[:2], plain[2:]], heads, x, y, losses, 0.2)
+        (head,), _, _ = local_gradients([plain[:2], plain[2:]], heads, x, losses(y), 0.2)
     torch.testing.assert_close(net.feedback_1_B.grad, head.T + 0.5 * net.feedback_1_B.detach())
     for name, p in plain.named_parameters():
         fades = 0.5 * (p.dim() > 1)

@@ -19,6 +19,8 @@ from deep.bridge import Run
 from deep.optimizer import check_optimizer
 from linfa.rules import Euclidean, LayerRates, NewtonSchulz, Polar
 
+from .oracles import polar  # isort: skip
+
 KP = linfa.kolen_pollack(0.1)  # its decay stands beside the direction
 SGR = linfa.sgr(decay=0.05)
 GEOMETRIES = {
@@ -64,15 +66,6 @@ def fill(model):
     F.cross_entropy(model(X), Y).backward()
 
 
-def polar_by_hand(G):
-    """(G G^T)^(-1/2) G on the directions that there are (softmax errors sum to 0), or as much from the right."""
-    if len(G) > G.shape[1]:
-        return polar_by_hand(G.T).T
-    values, basis = torch.linalg.eigh(G @ G.T)
-    there = values > 1e-13 * values[-1]
-    return basis[:, there] @ torch.diag(values[there] ** -0.5) @ basis[:, there].T @ G
-
-
 def test_a_step_by_hand():
     """Kernels as matrices, one for each group; everything else by the other optimiser."""
     model = deep.promote(net(), linfa.muon(KP))
@@ -84,7 +77,7 @@ def test_a_step_by_hand():
         W, G = before[name]
         if name.endswith("weight") and W.dim() > 1:
             rows = G.flatten(1).chunk(2) if name == "3.weight" else [G.flatten(1)]
-            step = torch.cat([polar_by_hand(g) for g in rows]).reshape(W.shape)
+            step = torch.cat([polar(g) for g in rows]).reshape(W.shape)
             torch.testing.assert_close(p.detach(), W - 0.1 * (step + 0.1 * W), rtol=1e-7, atol=1e-8)
         else:
             torch.testing.assert_close(p.detach(), W - 0.5 * G, rtol=1e-12, atol=1e-14)

@@ -25,6 +25,7 @@ from deep.loss_scale import scaled
 from linfa.rules import Direct, Euclidean, Local, Moments, Plain, Plasticity, named
 
 from . import matrix  # isort: skip
+from . import product as runs  # isort: skip
 from .matrix import AXES, RULES, WORLD, Cell, covering, data, few, net, outcome, product, promoted, wrong  # isort: skip
 
 THOROUGH = settings.get_current_profile_name() == "thorough"
@@ -92,6 +93,38 @@ def test_the_oracle_tells_rules_apart():
             assert gap > 0.05 or rule.route == named()["bp"].route, name
     for a, b in itertools.combinations([name for name in seen if RULES[name].geometry == Euclidean()], 2):
         assert seen[a].shape != seen[b].shape or (seen[a] - seen[b]).norm() > 1e-3 * seen[a].norm(), (a, b)
+
+
+def whole_batch(rule):
+    """Whether a rule is linear in the batch, so that parts of it, on one process or several, make up its gradient."""
+    alike = "C" in rule.plasticity.reads or rule.feedback.clamp is not None or rule.activity != Plain()
+    return not (alike or matrix.draws(rule) or rule.feedback.redrawn)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_parts_of_a_batch_make_up_its_gradient(name):
+    """What accumulates over two parts, and what the oracle means over two ranks with two parts each; or neither."""
+    cell = Cell(name, "linear", "float64", "eager", "one", False, "accumulate")
+    state, (x, y) = promoted(cell).state_dict(), data("linear")
+    whole = matrix.expected(cell, state, x, y, seed=0)
+    parts = [matrix.expected(cell, state, x[k : k + 2], y[k : k + 2], seed=k) for k in range(0, 8, 2)]
+    for made in (matrix.run(cell, BACKEND)[0], {n: sum(part[n] for part in parts) / 4 for n in whole}):
+        gap = max(float((made[n] - g).norm() / g.norm()) for n, g in whole.items() if g.norm() > 0)
+        assert gap < 1e-10 if whole_batch(RULES[name]) else gap > 1e-6
+
+
+def test_a_product_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    cells, ran, ends = product()[:3], [], iter(("equal", "nan", "refused: x"))
+    assert sorted(runs.shuffled()) == sorted(cell for cell in product() if cell.ranks == "one")
+    monkeypatch.setattr(runs, "outcome", lambda cell, backend: ran.append(cell) or next(ends))
+    file = tmp_path / "cells"
+    runs.run(file, cells[:1])
+    file.write_text(file.read_text() + '{"cell": ["bp", "lin')  # killed while it wrote
+    rows = runs.run(file, cells)
+    assert ran == cells
+    assert runs.run(file, cells) == rows == runs.read(file)
+    assert runs.summary(rows).startswith("1 equal, 1 refused, 1 wrong\n")
+    assert str(cells[1]) in runs.summary(rows)
 
 
 PLACES = [(name, layer) for name in RULES for layer in AXES["layer"]]

@@ -95,16 +95,19 @@ def product() -> list[Cell]:
 
 
 def few() -> list[Cell]:
-    """Cells that the covering leaves out: other layers on two ranks, layerwise and broadcast; what was wrong once."""
+    """Cells of the layers that the covering leaves out: on two ranks, layerwise and broadcast, two ways to step."""
     rules = {"ddp": ("ldfa(2, oja)", "dkp", "weight-mirror"), "fsdp": ("kolen-pollack", "dfa", "sampled weight mirror")}
     settings = {
         "ddp": ("float64", "eager", "ddp", False, "accumulate"), "fsdp": ("float32", "eager", "fsdp", True, "plain"),
     }  # fmt: skip
-    found = (  # rounding that was whitened, the tangent of a LayerNorm, convolutions out of autocast's reach
-        ("bp + whitened", "block"), ("sampled directional dfa", "block"), ("sampled directional dfa", "conv1d"),
-    )  # fmt: skip
-    cells = [Cell(rule, layer, *settings[ranks]) for ranks in rules for layer in MORE for rule in rules[ranks]]
-    return cells + [Cell(*one, "bfloat16", "eager", "one", False, "accumulate") for one in found]
+    return [Cell(rule, layer, *settings[ranks]) for ranks in rules for layer in MORE for rule in rules[ranks]]
+
+
+def eager() -> list[Cell]:
+    """Every rule on every layer in every precision, as anybody would run it first."""
+    layers = AXES["layer"] + MORE
+    places = itertools.product(AXES["rule"], layers, AXES["dtype"])
+    return [Cell(*place, "eager", "one", False, "accumulate") for place in places]
 
 
 def covering(seed: int = 0) -> list[Cell]:

@@ -1,6 +1,7 @@
 """The ecosystem matrix: no cell with a wrong gradient that nobody is told of.
 
-A covering of all pairs of choices by default, every cell in the profile "thorough".
+By default every rule on every layer in every precision, and a covering of all pairs of choices; every cell in the
+profile "thorough".
 """
 
 import copy
@@ -26,10 +27,10 @@ from linfa.rules import Direct, Euclidean, Local, Moments, Plain, Plasticity, na
 
 from . import matrix  # isort: skip
 from . import product as runs  # isort: skip
-from .matrix import AXES, RULES, WORLD, Cell, covering, data, few, net, outcome, product, promoted, wrong  # isort: skip
+from .matrix import AXES, RULES, WORLD, Cell, covering, data, eager, few, net, outcome, product, promoted, wrong  # isort: skip
 
 THOROUGH = settings.get_current_profile_name() == "thorough"
-CELLS = product() if THOROUGH else covering() + few()
+CELLS = product() if THOROUGH else [*dict.fromkeys(eager() + covering() + few())]
 BACKEND = "aot_eager" if THOROUGH else "eager"
 ALONE = [cell for cell in CELLS if cell.ranks == "one"]
 TOGETHER = [cell for cell in CELLS if cell.ranks != "one"]

@@ -297,6 +297,8 @@ def words(expression, transposed: bool = False) -> dict:
 
 def _multiplied(x, transposed, atom) -> dict:
     """Sums, products, powers and transposes multiplied out; ``atom`` has the terms of everything else."""
+    if not isinstance(x, sp.MatrixExpr):  # a number
+        return _add({}, {(): sp.sympify(x)})
     if isinstance(x, sp.MatAdd):
         total: dict = {}
         for part in x.args:

@@ -275,5 +275,5 @@ def test_direct_rules_need_the_same_leading_axes():
         def forward(self, x):
             return self.head(self.b(self.a(x).transpose(0, 1)).transpose(0, 1))
 
-    with pytest.raises(deep.Unsupported, match=r"input of b has shape \(5, 3, 4\), .* samples \(3, 5\)"):
+    with pytest.raises(deep.Unsupported, match=r"b has an input of shape \(5, 3, 4\), .* samples \(3, 5\)"):
         deep.promote(Swapped(), Rule(Direct(), RandomFactors(1)), sample=torch.randn(3, 5, 4))

@@ -297,7 +297,7 @@ def test_a_damaged_folder_says_where(tmp_path):
         ({"fraction": 1.0}, r"fraction in \(0, 1\)"),
         ({"ranks": (9,)}, r"ldfa\(9, oja\) does not fit widths \(3, 4, 4, 3\): feedback of rank 9 fits no edge"),
         ({"rules": (linfa.fa(), linfa.fa(scale=2.0))}, "two rules are called fa"),
-        ({"tasks": ((-1.0,),)}, "singular values are finite and not negative"),
+        ({"tasks": ((-1.0,),)}, "singular values are one or more numbers, finite and not negative"),
         ({"inputs": 2}, "3 singular values do not fit a map from 2 inputs"),
     ],
 )

@@ -35,11 +35,11 @@ def pushes(function):
     """Decorates (x, tangent of x, ..) -> (value, its tangent): run for a function where x alone has a tangent."""
 
     def decorate(pushed):
-        def either(x, *args, **kwargs):
-            primal, tangent = forward_ad.unpack_dual(x)
+        def either(input, *args, **kwargs):
+            primal, tangent = forward_ad.unpack_dual(input)
             tensors = [t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor)]
             if tangent is None or any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-                return function(x, *args, **kwargs)
+                return function(input, *args, **kwargs)
             return forward_ad.make_dual(*pushed(primal, tangent.detach(), *args, **kwargs))
 
         PUSHED[function] = either
@@ -63,24 +63,24 @@ def _linear(x, tangent, weight, bias=None):
 
 
 @pushes(F.batch_norm)
-def _batch_norm(x, tangent, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def _batch_norm(x, tangent, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """The Jacobian of each channel is symmetric, so that its gradient is its tangent."""
     if training:
         F._verify_batch_size(x.size())
-    y, *used = torch.native_batch_norm(x, weight, bias, mean, var, training, momentum, eps)
+    y, *used = torch.native_batch_norm(x, weight, bias, running_mean, running_var, training, momentum, eps)
     scale, mask = None if weight is None else weight.detach(), (True, False, False)
-    statistics = mean, var, *(s.detach() for s in used)
+    statistics = running_mean, running_var, *(s.detach() for s in used)
     pull = torch.ops.aten.native_batch_norm_backward
     return y, pull(tangent, x.detach(), scale, *statistics, training, eps, mask)[0]
 
 
 @pushes(F.layer_norm)
-def _layer_norm(x, tangent, shape, weight=None, bias=None, eps=1e-5):
+def _layer_norm(x, tangent, normalized_shape, weight=None, bias=None, eps=1e-5):
     """The same, but for the weight, which comes after, and in the precision of the statistics."""
-    y, *used = torch.native_layer_norm(x, shape, weight, bias, eps)
+    y, *used = torch.native_layer_norm(x, normalized_shape, weight, bias, eps)
     pull, mask = torch.ops.aten.native_layer_norm_backward, (True, False, False)
     used = [s.detach() for s in used]
-    tangent = pull(tangent.to(used[0]), x.detach().to(used[0]), shape, *used, None, None, mask)[0]
+    tangent = pull(tangent.to(used[0]), x.detach().to(used[0]), normalized_shape, *used, None, None, mask)[0]
     return y, (tangent if weight is None else tangent * weight.detach()).to(y)
 
 
@@ -106,12 +106,12 @@ class Twice(Instead):
     def _convolve(self, function):
         spatial = int(function.__name__[-2])
 
-        def convolve(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-            if isinstance(padding, str) or x.dim() != spatial + 2:
-                return function(x, weight, bias, stride, padding, dilation, groups)
+        def convolve(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+            if isinstance(padding, str) or input.dim() != spatial + 2:
+                return function(input, weight, bias, stride, padding, dilation, groups)
             sizes = [[n] * spatial if isinstance(n, int) else list(n) for n in (stride, padding, dilation)]
-            tensors = autocast(x, weight, bias)
-            return _Convolution.apply(*tensors, (*sizes, False, [0] * spatial, groups), self, x is self.start)
+            tensors = autocast(input, weight, bias)
+            return _Convolution.apply(*tensors, (*sizes, False, [0] * spatial, groups), self, input is self.start)
 
         return convolve
 

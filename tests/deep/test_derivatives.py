@@ -116,6 +116,23 @@ def test_a_tangent_of_the_weight_is_left_to_torch():
     assert not torch.allclose(mine, plain)
 
 
+def test_arguments_may_be_named_as_in_torch():
+    x, v, W, s = drawn(2, 3, 5), drawn(2, 3, 5, seed=1), drawn(4, 5, seed=2), drawn(3, seed=3).square()
+    kernel = drawn(4, 3, 2, seed=4)
+    calls = {
+        F.linear: {"weight": W, "bias": None},
+        F.layer_norm: {"normalized_shape": (5,), "weight": None, "bias": None, "eps": 1e-3},
+        F.batch_norm: {"running_mean": s, "running_var": s, "weight": None, "bias": None, "training": False},
+    }
+    for function, named in calls.items():
+        theirs = pushed(lambda x, f=function, k=named: f(input=x, **k), x, v)
+        with Instead(PUSHED):
+            mine = pushed(lambda x, f=function, k=named: f(input=x, **k), x, v)
+        torch.testing.assert_close(mine, theirs)
+    with Twice():
+        torch.testing.assert_close(F.conv1d(input=x, weight=kernel, padding=1), F.conv1d(x, kernel, padding=1))
+
+
 def test_one_value_in_a_channel_cannot_be_normalised():
     with forward_ad.dual_level(), Instead(PUSHED), pytest.raises(ValueError, match="more than 1 value per channel"):
         nn.BatchNorm1d(2).double()(forward_ad.make_dual(drawn(1, 2), drawn(1, 2)))

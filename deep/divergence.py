@@ -41,10 +41,11 @@ def culprit(model: nn.Module, objective: Callable[[], Tensor]) -> str | None:
         model: promoted or not, neither compiled nor wrapped; its gradients are gone afterwards.
         objective: the pass; gives the loss.  Without a graph, as under `torch.no_grad`, there are no gradients.
 
-    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
-    >>> _ = nn.init.constant_(net[2].weight, 3e38)
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    >>> _ = nn.init.ones_(net[0].weight)
+    >>> _ = nn.init.constant_(net[1].weight, 3e38)
     >>> culprit(net, lambda: net(torch.full((1, 2), 1e4)).sum())
-    'the output of 2 (Linear)'
+    'the output of 1 (Linear)'
     """
     order, outputs, paths = {}, [], {module: path for path, module in model.named_modules()}
 

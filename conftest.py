@@ -1,0 +1,24 @@
+"""Hypothesis profiles (HYPOTHESIS_PROFILE=thorough for long runs), figures without a screen, one thread a worker, and
+torch's numbers the same whichever tests ran before."""
+
+import os
+import sys
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers of pytest-xdist share the cores
+
+settings.register_profile(
+    "ci", deadline=None, max_examples=20, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", deadline=None, max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Start each test, and each example of a docstring, from the same state of torch's generator."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(int(os.environ.get("LINFA_TEST_SEED", "0")))

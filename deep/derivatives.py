@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import Function, forward_ad
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from deep.ops import autocast
@@ -82,6 +83,58 @@ def _layer_norm(x, tangent, normalized_shape, weight=None, bias=None, eps=1e-5):
     used = [s.detach() for s in used]
     tangent = pull(tangent.to(used[0]), x.detach().to(used[0]), normalized_shape, *used, None, None, mask)[0]
     return y, (tangent if weight is None else tangent * weight.detach()).to(y)
+
+
+@pushes(F.gelu)
+def _gelu(x, tangent, approximate="none"):
+    """The Jacobian is diagonal."""
+    pull = torch.ops.aten.gelu_backward
+    return F.gelu(x, approximate=approximate), pull(tangent, x.detach(), approximate=approximate)
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """Attention by any backend, and its tangent by the weights P, which are made again and kept by nobody.
+
+    With scores S, dP = P (dS - sum of P dS), so that the tangent is P dv + (P dS) v - (sum of P dS) y.
+    """
+    given = {"attn_mask": attn_mask, "dropout_p": dropout_p, "is_causal": is_causal}
+    given |= {"scale": scale, "enable_gqa": enable_gqa}
+    inputs = autocast(query, key, value)
+    primals, tangents = zip(*map(forward_ad.unpack_dual, inputs), strict=True)
+    if all(tangent is None for tangent in tangents):
+        return F.scaled_dot_product_attention(query, key, value, **given)
+    alike = query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
+    if dropout_p or not alike or (attn_mask is not None and forward_ad.unpack_dual(attn_mask).tangent is not None):
+        with sdpa_kernel(SDPBackend.MATH):  # which has a forward mode
+            return F.scaled_dot_product_attention(query, key, value, **given)
+    y = F.scaled_dot_product_attention(*primals, **given)
+    with torch.no_grad():
+        tangents = [torch.zeros_like(x) if t is None else t for x, t in zip(primals, tangents, strict=True)]
+        q, k, v, dq, dk, dv = (x.reshape(-1, *x.shape[-2:]) for x in (*primals, *tangents))
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        scores = (q @ k.mT).mul_(scale).view(*y.shape[:-1], k.shape[1])
+        if is_causal:
+            scores.masked_fill_(scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril().logical_not(), -torch.inf)
+        elif attn_mask is not None:
+            scores = torch.where(attn_mask, scores, -torch.inf) if attn_mask.dtype is torch.bool else scores + attn_mask
+        P = scores.softmax(-1) if attn_mask is None else torch.ops.aten._safe_softmax(scores, -1)
+        P = P.view(-1, *P.shape[-2:]).to(q)
+        PdS = torch.baddbmm(q @ dk.mT, dq, k.mT).mul_(P).mul_(scale)
+        mixed, total = torch.baddbmm(P @ dv, PdS, v).view_as(y), PdS.sum(-1).view(*y.shape[:-1], 1)
+        tangent = torch.addcmul(mixed, total, y, value=-1, out=torch.empty_like(y))
+    return forward_ad.make_dual(y, tangent)
+
+
+PUSHED[F.scaled_dot_product_attention] = _attention
+
+
+def _multi_head(*args, **kwargs):
+    """`F.multi_head_attention_forward`, within which nothing is replaced: by the backend that has a forward mode."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return F.multi_head_attention_forward(*args, **kwargs)
+
+
+PUSHED[F.multi_head_attention_forward] = _multi_head
 
 
 class Twice(Instead):

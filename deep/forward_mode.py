@@ -26,7 +26,6 @@ from typing import NamedTuple
 
 import torch
 from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from deep.derivatives import PUSHED, Instead
 from deep.unsupported import Unsupported
@@ -46,8 +45,8 @@ class ForwardMode:
 
 @contextlib.contextmanager
 def level():
-    """A level of forward mode, for as long as it is open; attention uses its math backend, which has one."""
-    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), Instead(PUSHED):
+    """A level of forward mode, for as long as it is open."""
+    with forward_ad.dual_level(), Instead(PUSHED):
         yield
 
 

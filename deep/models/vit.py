@@ -39,7 +39,7 @@ class ViT(nn.Module):
         self.head = nn.Linear(dim, classes)
 
     def forward(self, x):
-        x = self.patch_embed(x).flatten(2).transpose(1, 2)  # (N, T, dim)
+        x = self.patch_embed(x).flatten(2).mT.contiguous()  # (N, T, dim); in any other layout every block would copy it
         if self.token is not None:
             x = torch.cat([self.token.weight.to(x.dtype).expand(len(x), 1, -1), x], 1)
         x = x + self.position(torch.arange(x.shape[1], device=x.device))

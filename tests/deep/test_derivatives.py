@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd import forward_ad, grad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import deep
@@ -49,6 +50,8 @@ LAYERS = {
     "layer norm": (nn.LayerNorm(3).double(), (5, 2, 3)),
     "layer norm of two axes": (nn.LayerNorm((2, 3)).double(), (5, 2, 3)),
     "layer norm without weights": (nn.LayerNorm(3, elementwise_affine=False).double(), (5, 3)),
+    "gelu": (nn.GELU(), (5, 3)),
+    "gelu by tanh": (nn.GELU("tanh"), (5, 3)),
     "convolution": (Convolution(nn.Conv2d, 3, 4, 3, stride=2, padding=1, dilation=2, groups=1), (2, 3, 7, 6)),
     "grouped": (Convolution(nn.Conv1d, 4, 4, 3, groups=2, bias=False), (2, 4, 7)),
     "transposed": (Convolution(nn.ConvTranspose2d, 3, 2, 3, stride=2, output_padding=1), (2, 3, 4, 4)),
@@ -131,6 +134,92 @@ def test_arguments_may_be_named_as_in_torch():
         torch.testing.assert_close(mine, theirs)
     with Twice():
         torch.testing.assert_close(F.conv1d(input=x, weight=kernel, padding=1), F.conv1d(x, kernel, padding=1))
+
+
+BLIND = torch.tensor([[True, True, False], [False, False, False], [True, False, True], [True, True, True]])
+ATTENTION = {
+    "plain": {},
+    "causal": {"is_causal": True},
+    "scaled": {"scale": 0.3},
+    "masked": {"attn_mask": BLIND},
+    "masked by heads": {"attn_mask": BLIND ^ torch.tensor([[[False]], [[True]]])},
+    "biased": {"attn_mask": drawn(4, 3, seed=8).where(BLIND | ~BLIND.any(1, keepdim=True), -torch.inf)},
+}
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("moving", ["qkv", "q", "k", "v", "qv"])
+def test_tangents_of_attention(name, moving):
+    """Beside a difference quotient of what torch computes, in a batch, without one, and of a single head."""
+    inputs = {"q": drawn(2, 2, 4, 5), "k": drawn(2, 2, 3, 5, seed=1), "v": drawn(2, 2, 3, 6, seed=2)}
+    directions = {n: drawn(*x.shape, seed=3 + len(n)) if n in moving else None for n, x in inputs.items()}
+
+    def attend(h, part=slice(None)):
+        shifted = [x[part] if directions[n] is None else (x + h * directions[n])[part] for n, x in inputs.items()]
+        return F.scaled_dot_product_attention(*shifted, **ATTENTION[name])
+
+    for part in (slice(None), 0, (0, 0)):
+        if part == (0, 0) and name == "masked by heads":
+            continue
+        with forward_ad.dual_level(), Instead(PUSHED):
+            duals = [
+                x[part] if directions[n] is None else forward_ad.make_dual(x[part], directions[n][part])
+                for n, x in inputs.items()
+            ]
+            y, d = forward_ad.unpack_dual(F.scaled_dot_product_attention(*duals, **ATTENTION[name]))
+        torch.testing.assert_close(y, attend(0, part), rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(d, (attend(1e-6, part) - attend(-1e-6, part)) / 2e-6, rtol=1e-6, atol=1e-8)
+        assert d.norm() > 0.1
+
+
+def test_attention_keeps_its_gradient_and_no_weights():
+    """Its gradient is that of the same backend, and the graph holds nothing of the size of T x T."""
+    q, k, v = (drawn(2, 2, 40, 5, seed=n, requires_grad=True) for n in range(3))
+    weights, kept = drawn(2, 2, 40, 5, seed=3), []
+    wanted = grad((weights * F.scaled_dot_product_attention(q, k, v)).sum(), (q, k, v))
+    with forward_ad.dual_level(), Instead(PUSHED):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+            y = F.scaled_dot_product_attention(*(forward_ad.make_dual(x, drawn(*x.shape)) for x in (q, k, v)))
+        y, d = forward_ad.unpack_dual(y)
+        assert not d.requires_grad
+        for mine, theirs in zip(grad((weights * y).sum(), (q, k, v)), wanted, strict=True):
+            assert torch.equal(mine, theirs)
+    assert max(kept) < 2 * 2 * 40 * 40
+
+
+@pytest.mark.parametrize("given", [{"dropout_p": 0.5}, {"enable_gqa": True}, {"attn_mask": drawn(4, 3, seed=6)}])
+def test_attention_with_more_is_left_to_torch(given):
+    """Dropout, whose draws no backend tells, groups of heads, and a mask that moves."""
+    heads = 1 if "enable_gqa" in given else 2
+    inputs = drawn(2, 2, 4, 5), drawn(2, heads, 3, 5, seed=1), drawn(2, heads, 3, 6, seed=2)
+
+    def attend():
+        torch.manual_seed(0)
+        duals = [forward_ad.make_dual(x, drawn(*x.shape, seed=7)) for x in inputs]
+        mask = {n: forward_ad.make_dual(x, drawn(4, 3, seed=9)) for n, x in given.items() if n == "attn_mask"}
+        return forward_ad.unpack_dual(F.scaled_dot_product_attention(*duals, **given | mask))
+
+    with forward_ad.dual_level():
+        with sdpa_kernel(SDPBackend.MATH):
+            theirs = attend()
+        with Instead(PUSHED):
+            mine = attend()
+    torch.testing.assert_close(mine.primal, theirs.primal)
+    torch.testing.assert_close(mine.tangent, theirs.tangent)
+
+
+def test_attention_of_torch_that_is_not_promoted_has_forward_mode():
+    attention = nn.MultiheadAttention(4, 2, batch_first=True).double()
+    x, v = drawn(2, 3, 4), drawn(2, 3, 4, seed=1)
+
+    def attend(x):
+        return attention(x, x, x, need_weights=False)[0]
+
+    with Instead(PUSHED):
+        _, mine = pushed(attend, x, v)
+    torch.testing.assert_close(
+        mine, ((attend(x + 1e-6 * v) - attend(x - 1e-6 * v)) / 2e-6).detach(), rtol=1e-6, atol=1e-8
+    )
 
 
 def test_one_value_in_a_channel_cannot_be_normalised():

@@ -4,9 +4,9 @@ python examples/records/step-time/floors.py ROUNDS [resnet20] [ranks] [tangents]
 
 Every ratio is to plain backpropagation of the same model in the same round.  ResNet-20: an autograd function that does
 nothing but backpropagation.  The CNN: one that hands on r channels of the error and learns nothing, or no error at all,
-as feedback that is fixed and broadcast may.  Directional DFA on the CNN: its convolutions alone, and with the numbers
-that it draws and the products that take a tangent through what is between the convolutions.  Reconciliation on sixteen
-convolutions: its convolutions alone.  The last three run without autograd, on given errors.
+as feedback that is fixed and broadcast may.  Directional DFA on the CNN, ResNet-20 and a ViT: the products of its
+layers alone, beside those of backpropagation, then with the numbers that it draws, what they show and the errors that
+are delivered.  Reconciliation on sixteen convolutions: its convolutions alone.  Products run without autograd.
 """
 
 import copy
@@ -105,41 +105,50 @@ def gradient(conv, x, error, *mask):
     torch.ops.aten.convolution_backward(error, x, conv.weight, None, *geometry, (*mask, False))
 
 
+def mapped(model, x):
+    """Every linear layer and convolution with the input and the output that it has in a model."""
+    found = []
+    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    watch = [layer.register_forward_hook(lambda *seen: found.append(seen)) for layer in layers]
+    with torch.no_grad():
+        model(x)
+    for hook in watch:
+        hook.remove()
+    return [(layer, inputs[0], y) for layer, inputs, y in found]
+
+
+def pulled(layer, x, error, need_x, need_weight):
+    """The gradients of a linear layer or a convolution by its input and its weight, where they are wanted."""
+    if isinstance(layer, nn.Conv2d):
+        gradient(layer, x, error, need_x, need_weight)
+        return
+    error = error.flatten(0, -2)
+    if need_x:
+        error @ layer.weight
+    if need_weight:
+        error.mT @ x.flatten(0, -2)
+
+
 @torch.no_grad()
-def directional_convolutions(found):
-    """Forward, tangent and weight gradient."""
-    for number, (conv, x, y) in enumerate(found):
-        conv(x)
+def backpropagated(found):
+    """Forward, and the gradients of input and weight."""
+    for number, (layer, x, y) in enumerate(found):
+        layer(x)
+        pulled(layer, x, y, number > 0, True)
+
+
+@torch.no_grad()
+def directional(found, drawn=False, classes=10):
+    """Forward, tangent and weight gradient; the numbers drawn, d v^T and the delivered error, too."""
+    d = torch.randn(len(found[0][1]), classes)
+    for number, (layer, x, y) in enumerate(found):
+        layer(x)
         if number:
-            conv(x)
-        gradient(conv, x, y, False, True)
-
-
-@torch.no_grad()
-def directional(model, x):
-    """The same with a draw at every cut, and tangents through what is between: statistics are taken for constant."""
-    tangent, found = None, []
-    for layer in model:
-        inputs = x
-        if isinstance(layer, nn.Conv2d) and found:
-            drawn = torch.randn_like(x)
-            tangent = drawn if tangent is None else tangent.add_(drawn)
-        if isinstance(layer, nn.MaxPool2d):
-            x, index = F.max_pool2d(x, 2, return_indices=True)
-            tangent = tangent.flatten(2).gather(2, index.flatten(2)).view_as(x)
-            continue
-        x = layer(x)
-        if isinstance(layer, nn.Conv2d):
-            tangent = tangent if tangent is None else F.conv2d(tangent, layer.weight, padding=layer.padding)
-            found.append((layer, inputs, x))
-        elif tangent is not None and isinstance(layer, nn.BatchNorm2d):
-            tangent = tangent * layer.weight[:, None, None]
-        elif tangent is not None and isinstance(layer, nn.ReLU):
-            tangent = tangent * (x > 0)
-        elif tangent is not None:
-            tangent = layer(tangent)
-    for conv, before, after in found:
-        gradient(conv, before, after, False, True)
+            layer(x)
+            if drawn:
+                v = torch.randn_like(x).flatten(1)
+                d @ (d.mT @ v)
+        pulled(layer, x, y, False, True)
 
 
 @torch.no_grad()
@@ -191,11 +200,13 @@ def ranks(rounds, x, y):
 
 
 def tangents(rounds, x, y):
-    model = build("cnn", 3, 32, 10)
-    found = seen(model, x)
-    steps = {"plain": step(model, x, y), "directional dfa": step(model, x, y, linfa.directional_dfa(directions=1))}
-    steps |= {"its convolutions": lambda: directional_convolutions(found)}
-    show("CNN, directional", steps | {"with draws and products": lambda: directional(model, x)}, rounds)
+    for name, few in {"cnn": len(x), "resnet20": len(x), "vit": len(x) // 4}.items():
+        model, (x, y) = build(name, 3, 32, 10), (x[:few], y[:few])
+        found, rule = mapped(model, x), linfa.directional_dfa(directions=1)
+        steps = {"plain": step(model, x, y), "its products": lambda f=found: backpropagated(f)}
+        steps |= {"directional dfa": step(model, x, y, rule), "its products ": lambda f=found: directional(f)}
+        steps |= {"with draws, d v^T and e B": lambda f=found: directional(f, drawn=True)}
+        show(f"{name}, directional", steps, rounds)
 
 
 def reconciliation(rounds, x, y):

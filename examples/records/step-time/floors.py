@@ -203,8 +203,8 @@ def tangents(rounds, x, y):
     for name, few in {"cnn": len(x), "resnet20": len(x), "vit": len(x) // 4}.items():
         model, (x, y) = build(name, 3, 32, 10), (x[:few], y[:few])
         found, rule = mapped(model, x), linfa.directional_dfa(directions=1)
-        steps = {"plain": step(model, x, y), "its products": lambda f=found: backpropagated(f)}
-        steps |= {"directional dfa": step(model, x, y, rule), "its products ": lambda f=found: directional(f)}
+        steps = {"plain": step(model, x, y), "products of backpropagation": lambda f=found: backpropagated(f)}
+        steps |= {"directional dfa": step(model, x, y, rule), "its products": lambda f=found: directional(f)}
         steps |= {"with draws, d v^T and e B": lambda f=found: directional(f, drawn=True)}
         show(f"{name}, directional", steps, rounds)
 

@@ -1,17 +1,12 @@
 """The ecosystem matrix: a promoted model in every setting that torch offers, against the oracles.
 
 A cell is a choice on every axis.  Its gradients, whatever computed them, are those of the oracle in float64, or it
-raises an error of ours that says what to do.  Cells on several processes run together on two ranks:
-
-    python -m tests.deep.matrix RANK WORLD STORE REPORT CELLS     (one line of JSON a cell)
+raises an error of ours that says what to do.
 """
 
 import contextlib
 import itertools
-import json
-import os
 import random
-import sys
 import warnings
 from dataclasses import replace
 from typing import NamedTuple
@@ -364,21 +359,3 @@ def refusals(cell: Cell) -> list[str]:
 def wrong(cell: Cell, found: str) -> bool:
     """Whether a cell is neither equal nor refused by an error that says what to do."""
     return found != "equal" and not found.startswith("refused: ") and not any(t in found for t in refusals(cell))
-
-
-def main(rank, world, store, report, cells):
-    """Run cells of several ranks on one of them, and write what becomes of each."""
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(world))
-    torch.set_num_threads(1)
-    backend, *chosen = json.loads(cells)
-    found = []
-    for values in chosen:
-        found.append(outcome(Cell(*values), backend))
-        with open(f"{report}.{rank}", "w") as file:
-            json.dump(found, file)
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main(*sys.argv[1:])

@@ -214,10 +214,10 @@ def resumed(folder):
         case(folder / f"from-two-{number}", name, strategy, options)
 
 
-def joined(folder, rank, work, world=2):
-    """Work as one of several processes."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/{work.__name__}", rank=rank, world_size=world)
-    work(folder)
+def joined(store, rank, work, *args, world=2):
+    """Work as one of several processes, which meet at a file that does not exist yet."""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    work(*args)
     dist.destroy_process_group()
 
 
@@ -269,7 +269,10 @@ def launched(folder, rank, port):
 def together(folder):
     """Distances of runs that changed the number of their processes from those of one process; and refusals."""
     must(begun, folder)
-    assert [wait(process) for process in [fork(joined, folder, rank, pair) for rank in range(2)]] == [0, 0]
+    assert [wait(process) for process in [fork(joined, folder / "pair", rank, pair, folder) for rank in range(2)]] == [
+        0,
+        0,
+    ]
     must(resumed, folder)
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -1,9 +1,11 @@
-"""Every cell of the ecosystem matrix that one process runs, in a random order that is always the same:
+"""Every cell of the ecosystem matrix, in a random order that is always the same:
 
-    python -m tests.deep.product FILE [CELLS]
+    python -m tests.deep.product FOLDER [BACKEND]
 
-Each cell appends a line of JSON to FILE, and a run that was stopped goes on with the next one, so that whatever is
-there is a random sample.  CELLS ends it after so many in FILE.  The status is 1 if a cell is silently wrong.
+or those that FOLDER/cells names, a line of JSON each.  Cells of one process append to FOLDER/one, cells of two ranks,
+which are forks of this process, to FOLDER/two.0 and FOLDER/two.1, each a line of JSON with what was found.  A run that
+was stopped goes on with the next cell, so that whatever is there is a random sample.  The status is 1 if a cell is
+silently wrong.
 """
 
 import collections
@@ -14,16 +16,18 @@ import time
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
-from .matrix import Cell, outcome, product, wrong  # isort: skip
+from .matrix import WORLD, Cell, outcome, product, wrong  # isort: skip
+from .processes import fork, joined, wait  # isort: skip
 
 BACKEND = "aot_eager"
 
 
 def shuffled() -> list[Cell]:
-    """The cells, all of one process."""
-    cells = [cell for cell in product() if cell.ranks == "one"]
+    """Every cell."""
+    cells = product()
     random.Random(0).shuffle(cells)
     return cells
 
@@ -35,8 +39,15 @@ def read(file: Path) -> list[dict]:
 
 
 def run(file: Path, cells: list[Cell], backend: str = BACKEND) -> list[dict]:
-    """Run the cells that a file does not hold yet, append what becomes of them, and return all that it holds."""
+    """Run the cells that a file does not hold yet, append what becomes of them, and return all that it holds.
+
+    Ranks, whose files differ by the cell in which they were stopped, go on together.
+    """
     rows = read(file)
+    if dist.is_initialized():
+        lengths = [None] * dist.get_world_size()
+        dist.all_gather_object(lengths, len(rows))
+        rows = rows[: min(lengths)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = {tuple(row["cell"]) for row in rows}
     for cell in tqdm([cell for cell in cells if cell not in done], disable=None):
@@ -46,6 +57,19 @@ def run(file: Path, cells: list[Cell], backend: str = BACKEND) -> list[dict]:
         with file.open("a") as out:
             out.write(json.dumps(rows[-1]) + "\n")
     return rows
+
+
+def ranked(folder: Path, cells: list[Cell], backend: str) -> None:
+    """Run cells as one of two ranks."""
+    run(folder / f"two.{dist.get_rank()}", cells, backend)
+
+
+def together(folder: Path, cells: list[Cell], backend: str) -> bool:
+    """Run cells on two ranks, which are forks of this process; whether both came to the end."""
+    store = folder / "store"
+    store.unlink(missing_ok=True)
+    ranks = [fork(joined, store, rank, ranked, folder, cells, backend) for rank in range(WORLD)]
+    return [wait(rank) for rank in ranks] == [0] * WORLD
 
 
 def summary(rows: list[dict]) -> str:
@@ -63,12 +87,19 @@ def summary(rows: list[dict]) -> str:
     return "\n".join(lines + bad)
 
 
-def main(file: str, cells: str | None = None) -> int:
+def main(folder: str, backend: str = BACKEND) -> int:
     """Run, and print what was found."""
     torch.set_num_threads(1)
-    rows = run(Path(file), shuffled()[: cells and int(cells)])
+    folder = Path(folder)
+    named, alone, ranks = folder / "cells", [], []
+    for cell in [Cell(*json.loads(line)) for line in named.open()] if named.exists() else shuffled():
+        (alone if cell.ranks == "one" else ranks).append(cell)
+    ended = together(folder, ranks, backend)
+    rows = run(folder / "one", alone, backend)
+    for rank in range(WORLD):
+        rows += read(folder / f"two.{rank}")
     print(summary(rows))
-    return any(wrong(Cell(*row["cell"]), row["found"]) for row in rows)
+    return not ended or any(wrong(Cell(*row["cell"]), row["found"]) for row in rows)
 
 
 if __name__ == "__main__":

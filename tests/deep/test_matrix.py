@@ -47,27 +47,20 @@ def test_cell(cell):
 
 
 def test_cells_of_two_ranks(tmp_path):
-    """DDP and FSDP2, on processes that start once for all cells."""
-    work = json.dumps([BACKEND, *TOGETHER])
-    report, folder = tmp_path / "report", Path(__file__).parents[2]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.deep.matrix", str(rank), str(WORLD), tmp_path / "store", report, work],
-            cwd=folder, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(WORLD)
-    ]  # fmt: skip
-    try:
-        texts = [process.communicate(timeout=24 * 3600 if THOROUGH else 600)[1] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    assert all(process.returncode == 0 for process in ranks), texts
+    """DDP and FSDP2, on processes that start once for all cells, and again after one cell that one rank alone wrote."""
+    (tmp_path / "cells").write_text("".join(json.dumps(cell) + "\n" for cell in TOGETHER))
+    (tmp_path / "two.0").write_text(json.dumps({"cell": TOGETHER[0], "found": "stopped", "seconds": 0}) + "\n")
+    command = [sys.executable, "-m", "tests.deep.product", tmp_path, BACKEND]
+    limit = None if THOROUGH else 600
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=limit)
     for rank in range(WORLD):
-        found = json.loads(Path(f"{report}.{rank}").read_text())
-        assert len(found) == len(TOGETHER)
-        bad = [f"{describe(c)}: {text}" for c, text in zip(TOGETHER, found, strict=True) if wrong(c, text)]
+        rows = runs.read(tmp_path / f"two.{rank}")
+        assert [Cell(*row["cell"]) for row in rows] == TOGETHER, ran.stderr
+        bad = [
+            f"{describe(c)}: {row['found']}" for c, row in zip(TOGETHER, rows, strict=True) if wrong(c, row["found"])
+        ]
         assert not bad, "\n".join(bad)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_covering_holds_every_pair_and_little_more():
@@ -116,7 +109,7 @@ def test_parts_of_a_batch_make_up_its_gradient(name):
 
 def test_a_product_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     cells, ran, ends = product()[:3], [], iter(("equal", "nan", "refused: x"))
-    assert sorted(runs.shuffled()) == sorted(cell for cell in product() if cell.ranks == "one")
+    assert sorted(runs.shuffled()) == sorted(product())
     monkeypatch.setattr(runs, "outcome", lambda cell, backend: ran.append(cell) or next(ends))
     file = tmp_path / "cells"
     runs.run(file, cells[:1])

@@ -21,7 +21,7 @@ from deep.experiment import Experiment, run
 from deep.memory import keep_memory
 from deep.recipes import RECIPES, reproduce
 from deep.recipes.reproduce import markdown
-from linfa.cli import Chosen, Command
+from linfa.choice import Chosen, Command
 from linfa.rules import Fixed
 
 

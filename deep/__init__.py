@@ -21,7 +21,9 @@ checkpoint.py  files to go on from                distributed.py  several proces
 divergence.py  what is not finite, and where      log.py      the files of a run
 curves.py    figures of a run                     progress.py  a line of the terminal
 board.py     TensorBoard, optional                memory.py    that a process keeps
-commands.py  of the command line
+commands.py  of the command line                  recipes/    published experiments
+bridge.py    the promoted reading of a certificate  demo.py    the demonstration
+unsupported.py  what promotion refuses
 measure.py   alignment and error rank             record.py   both, and ranks of gradients, while training
 """
 

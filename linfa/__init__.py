@@ -9,15 +9,18 @@ verify     every claim checked, in every reading                `linfa.verify`  
 promote    the same rule on a PyTorch model                     `deep.promote`
 
 rules/       what a rule is: route, feedback, plasticity
+algebra.py   what it may call beside @ + - *     expressions.py  what of that sympy lacks
 task.py      the world it learns in          network.py   the weights at the start
 dynamics.py  the vector field                theory/      closed forms
 observe.py   what is read off a state        trajectory.py  the result of a simulation
 sweep.py     ensembles over rules, ranks ... phase.py     their phase diagrams
+optimizer.py  Adam, in descent               survey.py    certificates and errors of everything
+atlas.py     the main results on one page
 laws.py      what every rule obeys           testing.py   Hypothesis strategies for rules of your own
 ranks.py     factored weights of falling rank  tree.py    nested tuples of arrays
 plot.py      figures                         page.py      HTML pages
 streams.py   random numbers of every seed    log.py       files that are always whole
-progress.py  a line of the terminal
+progress.py  a line of the terminal          cli.py, commands.py, choice.py  the command line
 """
 
 import importlib

@@ -19,7 +19,7 @@ class Normalise(Function):
         h, kept = activity.forward(a / root, one)  # columns whose sums are expectations
         ctx.activity, ctx.kind = activity, type(kept)
         ctx.save_for_backward(*kept)
-        mean, matrix = a.mean(1, keepdim=True), activity.matrix(torch.eye(n).to(a), kept)
+        mean, matrix = a.mean(1, keepdim=True), activity.matrix(torch.eye(n, dtype=a.dtype, device=a.device), kept)
         ctx.mark_non_differentiable(mean, matrix)
         return root * h, mean, matrix
 

@@ -69,7 +69,8 @@ class Step:
                     value, logits, plain = self.objective(self.forward, u, v)
                     (value / len(parts)).backward()
                 right = (logits.argmax(1) == dominant(v)).sum()
-                seen.append(torch.stack([plain.double() * len(v), right.double(), right.new_tensor(len(v)).double()]))
+                count = plain.new_full((), len(v), dtype=torch.float64)
+                seen.append(torch.stack([plain.double() * len(v), right.double(), count]))
         for parameters in self.clipped():
             nn.utils.clip_grad_norm_(parameters, self.clip)
         self.optimizer.step()

@@ -93,6 +93,7 @@ class OnPixels:
     std: tuple[float, ...]
 
     def __call__(self, x, generator):
-        mean, std = (x.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
-        pixels = ((x * std + mean) * 255).round().clamp(0, 255).byte()
-        return normalise(self.augment(pixels, generator), self.mean, self.std)
+        pixels = x.clone()
+        for channel, mean, std in zip(pixels.unbind(1), self.mean, self.std, strict=True):
+            channel.mul_(std).add_(mean).mul_(255)
+        return normalise(self.augment(pixels.round_().clamp_(0, 255).byte(), generator), self.mean, self.std)

@@ -70,8 +70,8 @@ def contrast(x, level, sign):
 
 
 def sharpness(x, level, sign):
-    kernel = x.new_tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]).expand(x.shape[1], 1, 3, 3)
-    smooth = x.clone()
+    kernel, smooth = x.new_ones(x.shape[1], 1, 3, 3), x.clone()
+    kernel[:, :, 1, 1] = 5.0
     smooth[..., 1:-1, 1:-1] = (F.conv2d(x, kernel, groups=x.shape[1]) / 13).add(0.5).floor()
     return _blend(smooth, x, level)
 

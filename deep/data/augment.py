@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from deep.data.images import luma, normalise
+from deep.data.images import channels, luma, normalise
 
 
 def flip(x, generator):
@@ -93,7 +93,5 @@ class OnPixels:
     std: tuple[float, ...]
 
     def __call__(self, x, generator):
-        pixels = x.clone()
-        for channel, mean, std in zip(pixels.unbind(1), self.mean, self.std, strict=True):
-            channel.mul_(std).add_(mean).mul_(255)
-        return normalise(self.augment(pixels.round_().clamp_(0, 255).byte(), generator), self.mean, self.std)
+        pixels = ((x * channels(self.std, x) + channels(self.mean, x)) * 255).round().clamp(0, 255).byte()
+        return normalise(self.augment(pixels, generator), self.mean, self.std)

@@ -126,7 +126,8 @@ def direct(rules, rule, targets, calls, seed, shared):
     for path in order:
         attributes = {
             "rule": rules[path], "path": path, "first": path == order[0], "cuts": cuts, "is_cut": path in edges,
-            "edges": edges if path == source else {}, "source_is_input": top > 0,
+            "is_passed": path in reach and path not in edges, "edges": edges if path == source else {},
+            "source_is_input": top > 0,
         }  # fmt: skip
         if path == source:
             attributes["feedback"] = feedback

@@ -158,7 +158,8 @@ class Cut(Promoted):
 
     ``cuts`` is one dictionary that all layers of a promoted model share during a single forward: every cut layer puts
     its live input there and the source layer takes them all out again.  ``first`` is the layer that runs first,
-    ``is_cut`` whether the layer's input carries a teaching signal, and the source has ``edges`` (module path -> key in
+    ``is_cut`` whether the layer's input carries a teaching signal, ``is_passed`` whether the broadcast passes it by
+    because its input needed none on the sample, and the source has ``edges`` (module path -> key in
     ``feedback``).  Where the plasticity reads the edges' forward maps and the model trains, every cut sends a random
     direction along, see `deep.forward_mode`.
     """
@@ -178,6 +179,12 @@ class Cut(Promoted):
             return self.linear_map(x, *args, **kwargs)
         if self.first:
             self.cuts.clear()
+        if self.is_passed and x.requires_grad:
+            raise RuntimeError(
+                f"a gradient of {self.rule.name} is asked for at the input of {self.path}, to which no error is "
+                "broadcast because on the sample given to promote it needed none: demote the model, let what is to "
+                "learn require grad, or the sample, and promote it again"
+            )
         if self.is_cut:
             if self.path in self.cuts:
                 raise RuntimeError(

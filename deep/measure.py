@@ -292,7 +292,7 @@ def _uncut(twin, x):
         return tuple(own if a is x else a for a in args), {k: own if a is x else a for k, a in kwargs.items()}
 
     for path, module in cuts.items():
-        module.is_cut, module.edges = False, {}
+        module.is_cut, module.is_passed, module.edges = False, False, {}
         if path in edges:
             module.register_forward_pre_hook(partial(hold, path), with_kwargs=True)
     if at_input:

@@ -18,7 +18,7 @@ from deep.unsupported import Unsupported
 from linfa.rules import Direct, Factored, Local, Plain, Rule
 
 ADDED = (
-    "feedback", "rule", "spread", "decays", "cuts", "path", "first", "is_cut", "edges", "source_is_input",
+    "feedback", "rule", "spread", "decays", "cuts", "path", "first", "is_cut", "is_passed", "edges", "source_is_input",
     "U", "s", "V", "teacher", "normalisation", "unscaled",
 )  # fmt: skip
 """The attributes that promotion adds to a layer."""

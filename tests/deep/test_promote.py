@@ -452,3 +452,21 @@ def test_torchscript_is_refused_with_a_way_out(rule):
         torch.jit.trace(model, x)
     with torch.no_grad():
         assert torch.equal(torch.jit.trace(model, x)(x), model(x))
+
+
+@pytest.mark.parametrize("rule", [linfa.fa(), linfa.dfa(), linfa.svd_local(2)], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("frozen", [slice(0, 1), slice(0, 4)], ids=["first", "most"])
+def test_layers_that_learn_later_do_not_learn_by_backpropagation(rule, frozen):
+    """Feedback is made for what learns on the sample; what has none by then asks for another promotion."""
+    x = torch.randn(5, 6)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 4))
+    model[frozen].requires_grad_(False)
+    deep.promote(model, rule, sample=x)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    model(x).sum().backward()
+    assert all(p.grad is not None for p in learning)
+    model[frozen].requires_grad_(True)
+    with pytest.raises(RuntimeError, match=r"asked for at the input of .* on the sample given to promote"):
+        model(x).sum().backward()
+    deep.promote(deep.demote(model).requires_grad_(True), rule, sample=x)(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

@@ -11,7 +11,8 @@ forward_mode.py  tangents that run along in the training forward of directional 
 local.py     local losses, module by module       chain.py  the stages of a model
 factored.py  layers that store U, s and V         ranks.py  their rank lowered during training
 optimizer.py the step of a rule's geometry        activity.py  normalised outputs
-loss_scale.py  what a gradient scaler has to be told   refresh.py  feedback from the weights of now
+loss_scale.py  what a gradient scaler has to be told   scaled.py   what that changes in a rule
+refresh.py   feedback from the weights of now
 models/      a few networks                       data/    readers, batches, augmentation
 experiment.py  a training run as plain settings   train.py    the loop that trains it
 step.py      one step on a batch                  run.py      what a run has come to

@@ -10,6 +10,7 @@ from torch import nn
 from torch._C._functorch import peek_interpreter_stack
 
 from deep import forward_mode, ops
+from deep.scaled import follows
 from deep.unsupported import Unsupported
 from linfa.rules import Euclidean
 
@@ -52,11 +53,9 @@ class Promoted:
     def check_scale(self):
         """Raise RuntimeError where a gradient scaler is at work, and what it divides did not come from the loss."""
         device, rule = next(self.parameters()).device.type, self.rule
-        others = rule.decay or rule.parameterisation.penalties or rule.feedback.clamp is not None
-        others = others or {"C", "J"} & {*rule.plasticity.reads}
-        if not others or self.unscaled is not None or not torch.is_autocast_enabled(device):
+        if self.unscaled is not None or not torch.is_autocast_enabled(device):
             return
-        if torch.get_autocast_dtype(device) == torch.float16:
+        if torch.get_autocast_dtype(device) == torch.float16 and not follows(rule):
             raise RuntimeError(
                 f"{rule.name} has gradients that do not come from the loss, which the gradient scaler of float16 would "
                 "divide by its scale: call deep.set_loss_scale(model, scaler.get_scale()) before each step (1.0 "

@@ -1,66 +1,22 @@
 """The scale of the loss: what does not come from the loss has to grow with it.
 
 A gradient scaler multiplies the loss by S and divides the gradients by S, and to accumulate over k batches the loss is
-divided by k.  Gradients of the loss follow; a decay, a penalty, a clamp on delivered errors and a plasticity that
-normalises the error or reads the forward map do not.
+divided by k.  Gradients of the loss follow, and what does not is `deep.scaled`.
 """
 
-from dataclasses import dataclass, replace
-from typing import final
+from dataclasses import replace
 
 from torch import nn
 
 from deep.layers import Promoted
 from deep.local import LocalModel
-from linfa.rules import Fixed, Moments, Plasticity, Rule
-
-
-@final
-@dataclass(frozen=True)
-class Scaled(Plasticity):
-    """A plasticity whose velocity is S times as large when the loss is: S v(G / S, C / S^2, J)."""
-
-    inner: Plasticity
-    scale: float
-
-    reads = property(lambda self: self.inner.reads)
-    factors = property(lambda self: self.inner.factors)
-    directions = property(lambda self: self.inner.directions)
-
-    def velocity(self, stored, moments):
-        G, C = moments.G, moments.C
-        seen = Moments(
-            G=None if G is None else G * (1 / self.scale),
-            C=None if C is None else C * (1 / self.scale**2),
-            J=moments.J,
-        )
-        return tuple(None if v is None else self.scale * v for v in self.inner.velocity(stored, seen))
-
-    def learns(self, stored):
-        return self.inner.learns(stored)
-
-    def claims(self, rule):
-        return ()
-
-
-def scaled(rule: Rule, scale: float) -> Rule:
-    """The rule with all its gradients multiplied by a positive number, if the loss is multiplied by it."""
-    if scale == 1:
-        return rule
-    part, feedback, plasticity = rule.parameterisation, rule.feedback, rule.plasticity
-    if part.penalties:
-        part = replace(part, penalties=tuple(replace(p, weight=scale * p.weight) for p in part.penalties))
-    if feedback.clamp is not None:
-        feedback = replace(feedback, clamp=scale * feedback.clamp)
-    if not isinstance(plasticity, Fixed):
-        plasticity = Scaled(plasticity, scale)
-    return replace(rule, decay=scale * rule.decay, feedback=feedback, plasticity=plasticity, parameterisation=part)
+from deep.scaled import scaled
 
 
 def set_loss_scale(model: nn.Module, scale: float) -> nn.Module:
     """Tell a promoted model by which factor its loss is multiplied, until it is told otherwise; returns the model.
 
-    Only rules with a decay, penalties or a clamp, or with feedback that reads more than G = E[error activity^T],
+    Only rules with a decay, penalties or a clamp, or with a plasticity that is not ``proportional`` to the loss,
     differ.  Under float16 autocast, which needs a gradient scaler, these refuse to run until they have been told.
 
         deep.set_loss_scale(model, scaler.get_scale())        # before each step

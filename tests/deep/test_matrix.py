@@ -23,7 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import deep
 import linfa
 from deep.loss_scale import scaled
-from linfa.rules import Direct, Euclidean, Local, Moments, Plain, Plasticity, named
+from linfa.rules import Dense, Direct, Euclidean, Layerwise, Local, Moments, Plain, Plasticity, Rule, named
+from linfa.rules.space import PARTS
 
 from . import matrix  # isort: skip
 from . import product as runs  # isort: skip
@@ -339,6 +340,41 @@ def test_a_plasticity_of_any_degree_follows_the_scale():
     assert scaled(rule, 1) is rule
     svd = scaled(linfa.svd_local(2), 8.0)
     assert [p.weight for p in svd.parameterisation.penalties] == [0.8, 0.8]
+
+
+class Bounded(Plasticity):
+    """A plasticity that reads G alone, and not in proportion."""
+
+    reads = ("G",)
+
+    def velocity(self, stored, moments):
+        return (-moments.G.mT.sign(),)
+
+    learns = staticmethod(lambda stored: (True,))
+    claims = staticmethod(lambda rule: ())
+
+
+def test_a_plasticity_that_is_not_proportional_wants_to_know_the_scale():
+    x, y = data("linear")
+    model = deep.promote(net("linear"), Rule(Layerwise(), Dense(), Bounded()), sample=x.float())
+    with torch.autocast("cpu", dtype=torch.float16):
+        with pytest.raises(RuntimeError, match=r"call deep\.set_loss_scale"):
+            model(x.float())
+        deep.set_loss_scale(model, 4.0)
+        (4.0 * deep.loss(model, x.float(), y)).backward()
+    taught = [p.grad for n, p in model.named_parameters() if "feedback" in n and p.grad is not None]
+    assert len(taught) == 3
+    assert all(set(g.unique().tolist()) <= {-4.0, 0.0, 4.0} for g in taught)
+
+
+@pytest.mark.parametrize("plasticity", [*PARTS["plasticity"], Bounded()], ids=lambda part: type(part).__name__)
+def test_what_is_proportional_says_so(plasticity):
+    torch.manual_seed(0)
+    G, J, C = torch.randn(4, 5), torch.randn(4, 5), torch.diag(torch.tensor([3.0, 1.0, 2.0, 1.0]))
+    stored = (torch.randn(5, 4),) if plasticity.factors[0] == 1 else (torch.randn(5, 2), torch.randn(2, 4))
+    once, twice = (plasticity.velocity(stored, Moments(G=c * G, C=c**2 * C, J=J)) for c in (1.0, 2.0))
+    grows = all(v is None or torch.allclose(w, 2 * v) for v, w in zip(once, twice, strict=True))
+    assert plasticity.proportional == grows
 
 
 def test_scales_that_make_no_sense():

@@ -17,6 +17,9 @@ class Plasticity(abc.ABC):
     """How many random directions a step of descent shows the edge's forward map; None for their expectation."""
     factors: ClassVar[tuple[int, ...]] = (1, 2)
     """Numbers of stored factors that it knows how to move."""
+    proportional: ClassVar[bool] = False
+    """Whether its velocity grows with the loss by itself, v(c G, c^2 C, J) = c v(G, C, J) for c > 0; one that is not is
+    told by what a loss is multiplied."""
 
     @property
     def continuous(self) -> bool:

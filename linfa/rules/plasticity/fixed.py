@@ -1,7 +1,7 @@
 """Feedback that does not learn."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from linfa.rules.claims import Conserved
 from linfa.rules.plasticity.base import Plasticity
@@ -12,6 +12,8 @@ from linfa.theory import invariants
 @dataclass(frozen=True)
 class Fixed(Plasticity):
     """dB = 0.  Also the plasticity of a feedback that follows the weight by itself (transpose, sign)."""
+
+    proportional: ClassVar[bool] = True
 
     def velocity(self, stored, moments):
         return (None,) * len(stored)

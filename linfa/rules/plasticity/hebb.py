@@ -18,6 +18,7 @@ class Hebb(Plasticity):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("G",)
+    proportional: ClassVar[bool] = True
     factors: ClassVar[tuple[int, ...]] = (2,)
 
     def velocity(self, stored, moments):

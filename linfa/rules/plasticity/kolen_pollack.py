@@ -19,6 +19,7 @@ class KolenPollack(Plasticity):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("G",)
+    proportional: ClassVar[bool] = True
 
     def velocity(self, stored, moments):
         if len(stored) == 1:

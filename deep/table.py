@@ -315,7 +315,7 @@ class _Edge:
         blocks = use.blocks if self.blocked else 1
 
         def empty(*shape):
-            return torch.empty(shape, device="meta")
+            return torch.empty(shape, dtype=self.stored[0].dtype, device="meta")
 
         error, crossed = empty(blocks, *group, n_e, use.columns // blocks), (None, None)
         if self.blocked and use.needs_error and len(self.stored) == 2:  # as it crossed when it was delivered

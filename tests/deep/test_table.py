@@ -227,3 +227,14 @@ def test_looking_changes_nothing():
     assert model.training
     assert not model[0]._forward_hooks
     F.cross_entropy(model(x), torch.tensor([0, 1, 2, 0])).backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_precision_of_a_model_costs_nothing(dtype):
+    """Plasticity is counted on matrices of the model's own precision."""
+    found = []
+    for kind in (torch.float32, dtype):
+        net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(16, 3)).to(kind)
+        x = torch.zeros(2, 2, 6, 6, dtype=kind)
+        found.append(deep.table(deep.promote(net, linfa.ldfa(2), sample=x), x))
+    assert found[0] == found[1]

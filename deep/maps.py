@@ -74,6 +74,8 @@ def parameters(module: nn.Module) -> list[nn.Parameter]:
     for name in WEIGHTS:
         if parametrize.is_parametrized(module, name):
             found.extend(module.parametrizations[name].parameters())
+        if name in vars(module):  # made by a hook, as pruning does
+            found.extend(p for key, p in module._parameters.items() if key.startswith(f"{name}_") and p is not None)
     return found
 
 

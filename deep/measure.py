@@ -116,7 +116,8 @@ def _is_linear_map(module):
 
 def _twin(model):
     """A copy without gradients, whose forward passes and batch statistics stay its own."""
-    twin = copy.deepcopy(model)
+    made = [t for module in model.modules() for t in vars(module).values() if isinstance(t, torch.Tensor)]  # by hooks
+    twin = copy.deepcopy(model, {id(t): t.detach().clone() for t in made})
     twin.zero_grad(set_to_none=True)
     return twin
 

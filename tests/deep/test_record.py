@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import prune
 
 import deep
 import linfa
@@ -318,3 +319,26 @@ def test_refusals():
         deep.Recorder(net()).figure()
     with pytest.raises(ValueError, match="rank 'numerical': choose one of effective, participation, stable"):
         figure([{"step": 0, "layer": "0"}], "numerical")
+
+
+@pytest.mark.parametrize("how", ["prune", "weight_norm", "spectral_norm"])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*weight_norm.* is deprecated")  # torch's own
+def test_weights_that_a_hook_makes_are_recorded_too(how):
+    """What is no parameter and no leaf; the rows are those of the parameters that it is made of."""
+    make = {
+        "prune": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        "weight_norm": nn.utils.weight_norm,
+        "spectral_norm": nn.utils.spectral_norm,
+    }[how]
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), make(nn.Linear(6, 5)), nn.Linear(5, 3))
+    x, y = torch.randn(8, 4), torch.arange(8) % 3
+    deep.promote(model, linfa.fa())
+    F.cross_entropy(model(x), y).backward()
+    grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    gradient = torch.cat([g.flatten() for n, g in grads.items() if n.startswith("2.weight")])
+    rows = {row["layer"]: row for row in deep.Recorder(model).measure(x, y)}
+    assert list(rows) == ["0", "2", "3"]
+    if how != "spectral_norm":  # which takes a step in every pass
+        found = deep.measure.gradients(model, x, y)["2"]
+        torch.testing.assert_close(found.flatten(), gradient)
+    assert all(torch.equal(p.grad, grads[n]) for n, p in model.named_parameters() if n in grads)

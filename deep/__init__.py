@@ -1,7 +1,8 @@
 """deep: rules of `linfa` on PyTorch models.
 
 promote.py   (model, rule) -> the same model with another backward, and back
-survey.py    the linear maps of a model           coverage.py  the rules and weights that promotion covers
+survey.py    the linear maps of a model           apart.py    weights that are used past their layers
+coverage.py  the rules and weights that promotion covers
 edges.py     which layer gets which feedback      kinds.py     layers by kind
 layers.py    what a promoted layer becomes        ops/     the autograd functions
 attention.py multi-head attention                 maps.py  the linear maps of a layer

@@ -46,6 +46,7 @@ class Normalisation(nn.Module):
 
     Raises:
         ValueError: in training, for a single sample.
+        RuntimeError: for a nested tensor.
 
     >>> import linfa
     >>> norm = Normalisation(linfa.rules.Standardised(), units=2)
@@ -63,6 +64,11 @@ class Normalisation(nn.Module):
         return f"{self.activity}, {len(self.mean)}"
 
     def forward(self, x):
+        if x.is_nested:
+            raise RuntimeError(
+                f"{self.activity} has no nested tensors, which nn.TransformerEncoder makes of padded batches in "
+                "evaluation: build it with enable_nested_tensor=False"
+            )
         with torch.autocast(x.device.type, enabled=False):
             units = x.movedim(self.axis, 0)
             a = units.flatten(1).to(torch.promote_types(x.dtype, torch.float32))

@@ -43,6 +43,17 @@ def check_rule(rule: Rule) -> None:
         )
 
 
+def check_runs(rule, calls):
+    """Raise Unsupported for layers that run more than once where a rule adds to the gradient of every run."""
+    often = tuple(path for path, call in calls.items() if call.runs > 1)
+    if often and (rule.decay or rule.parameterisation.penalties):
+        raise Unsupported(
+            f"{', '.join(often)} ran more than once on the sample, and every run would add the decay and the penalties "
+            f"of {rule.name} again: give each run a layer of its own, all of the same weight, leave it on "
+            f"backpropagation with exact={often!r}, or let the optimiser decay weights"
+        )
+
+
 def check_layers(rule, targets, users):
     """Raise Unsupported for a weight that the rule cannot follow, or a layer that it does not cover."""
     for path, module in targets.items():

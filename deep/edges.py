@@ -97,7 +97,7 @@ def direct(rules, rule, targets, calls, seed, shared):
     like = next(iter(maps.matrices(module).values()))
     edges, feedback, cuts, sizes, misfits = {}, nn.ModuleDict(), {}, {}, {}
     for number, path in enumerate(order):
-        shape, needs_error, _, distinct = calls[path]
+        shape, needs_error, _, distinct, _ = calls[path]
         if path not in reach or not needs_error:
             continue
         if distinct > 1:
@@ -115,7 +115,7 @@ def direct(rules, rule, targets, calls, seed, shared):
         forward = np.broadcast_to(0.0, (n_e, n_h))
         sizes.setdefault(rules[path], []).append((n_h, n_e))
         arrays = rules[path].feedback.start(stream(seed, number), forward, n_h**-0.5)
-        edges[path] = path.replace(".", "_")
+        edges[path] = _key(path, feedback)
         feedback[edges[path]] = stored(rules[path], arrays, like)
     if misfits:
         texts = "; ".join(f"{path} {why}" for path, why in misfits.items())
@@ -133,6 +133,14 @@ def direct(rules, rule, targets, calls, seed, shared):
             attributes["feedback"] = feedback
         plan.append((targets[path], DIRECT[maps.plain_type(targets[path])], attributes))
     return plan
+
+
+def _key(path, feedback):
+    """A name in a module of feedback for the edge to a layer: its path where no other entry or attribute has that."""
+    key = path.replace(".", "_")
+    while not key or hasattr(feedback, key):
+        key += "_"
+    return key
 
 
 def normalised(rule, targets, calls, plan):

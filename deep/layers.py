@@ -163,6 +163,12 @@ class Cut(Promoted):
     direction along, see `deep.forward_mode`.
     """
 
+    def _replicate_for_data_parallel(self):
+        raise Unsupported(
+            f"the copies that DataParallel makes of {self.path} run at the same time and would mix up their cuts: use "
+            "DistributedDataParallel"
+        )
+
     @property
     def probes(self):
         """Whether random directions start here, or are read here."""
@@ -281,6 +287,11 @@ class Normalised(Promoted):
             return self.normalisation(super().forward(input, *args, **kwargs))
         with torch.autocast(device, enabled=False):
             return self.normalisation(super().forward(input.to(self.normalisation.mean.dtype), *args, **kwargs))
+
+
+def slowly(module, inputs):
+    """A hook without effect: `nn.TransformerEncoderLayer` has a fast path past the forward of its layers, but not past
+    a hook."""
 
 
 LAYERWISE = {

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from deep import chain, edges, factored, forward_mode, local, maps
-from deep.coverage import check_layers, check_rule
+from deep import chain, edges, factored, forward_mode, layers, local, maps
+from deep.coverage import check_layers, check_rule, check_runs
 from deep.kinds import PLAIN
 from deep.survey import check_numbers, targets_of, trace, users_of
 from deep.unsupported import Unsupported
@@ -45,13 +45,19 @@ def promote(
     their sum.  A weight may be computed from others (`torch.nn.utils.parametrize`): the rule's gradient flows on from
     it exactly.
 
+    A direct rule broadcasts the error at the output of the layer that runs last on the sample.  What other outputs of
+    the model teach goes no further than the next cut: of several heads leave all on backpropagation, with ``exact``,
+    and what is below them is last.  A layer that runs several times in a pass receives what every run teaches; its
+    decay and penalties would be added as often, which is refused where a sample shows it.
+
     Args:
         model: any module whose linear maps are `nn.Linear`, convolutions of any dimension, transposed ones too, and
             `nn.MultiheadAttention`, whose queries, keys and values are three maps; changed in place.
         rule: a `linfa.Rule`.
         sample: an input of the model (a tuple for several), of any batch size, on the model's device.  Direct, local
             and normalised rules need it, to learn the order of the layers and the sizes of their inputs; with it,
-            layers whose input needs no error get no feedback, and those that never run are refused.
+            layers whose input needs no error get no feedback, and those that never run are refused, as are weights
+            that a function of torch takes past the layer, which without a sample stay on backpropagation.
         exact: paths ("blocks.0.fc1") or module types to leave on backpropagation, with all that is below them.
         seed: of the feedback; each layer draws from a stream of its own.
         stages: for local rules, paths of the submodules that end a stage, in their order, if not those that are found
@@ -104,7 +110,8 @@ def promote(
     users = users_of(model, targets)
     check_layers(rule, targets, users)
     rules = edges.rules_of(rule, targets, ranks or {})
-    calls = None if sample is None else trace(model, targets, sample)
+    calls = None if sample is None else trace(model, targets, sample, exact)
+    check_runs(rule, calls or {})
     cuts = {}
     if isinstance(rule.route, Direct):
         if calls is None:
@@ -128,6 +135,10 @@ def promote(
                 module.register_buffer(name, value)
             else:
                 setattr(module, name, value)
+    for module in model.modules():
+        parts = module.modules() if isinstance(module, nn.TransformerEncoderLayer) else ()
+        if any(isinstance(part, (layers.Normalised, factored.FactoredLayer)) for part in parts):
+            module.register_forward_pre_hook(layers.slowly)
     if cuts:
         model.__class__ = forward_mode.along(type(model))
     return model
@@ -148,6 +159,9 @@ def demote(model: nn.Module) -> nn.Module:
             local.restore(module)
         if isinstance(module, forward_mode.ForwardMode):
             module.__class__ = module.plain
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if hook is layers.slowly:
+                del module._forward_pre_hooks[key]
         kind = maps.plain_type(module)
         if kind in PLAIN:
             if isinstance(module, factored.FactoredLayer):

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from deep import maps
+from deep.apart import Apart
 from deep.kinds import EXACT, LAYERWISE, PLAIN
 from deep.unsupported import Unsupported
 
@@ -19,33 +20,31 @@ class Call(NamedTuple):
         needs_error: whether any input does.
         each: the same for each of its maps.
         inputs: how many different ones there are.
+        runs: how often the layer was called.
     """
 
     shape: tuple[int, ...]
     needs_error: bool
     each: dict[str, bool]
     inputs: int
+    runs: int = 1
 
 
 def targets_of(model, exact) -> dict[str, nn.Module]:
     """Module path -> layer to promote, after every other module has been found harmless."""
     paths = [e for e in exact if isinstance(e, str)]
-    types = tuple(e for e in exact if isinstance(e, type))
     known = dict(model.named_modules())
     unknown = [p for p in paths if p not in known and p not in dict(model.named_parameters())]
     if unknown:
         raise ValueError(f"exact names no module or parameter of the model: {', '.join(unknown)}")
-    roots = paths + [path for path, module in known.items() if isinstance(module, types)]
-
-    def spared(path):
-        return any(path == p or p == "" or path.startswith(p + ".") for p in roots)
+    roots = roots_of(model, exact)
 
     targets = {}
     for path, module in known.items():
         called, kind = path or type(module).__name__, maps.plain_type(module)
         if kind in PLAIN:
             raise Unsupported(f"{called} is promoted already ({module.rule.name}): demote the model first")
-        if spared(path):
+        if is_below(path, roots):
             continue
         out = f"leave it on backpropagation with exact=({path!r},)"
         if parametrize.is_parametrized(module) and (kind in LAYERWISE or isinstance(module, EXACT)):
@@ -70,6 +69,25 @@ def targets_of(model, exact) -> dict[str, nn.Module]:
     return targets
 
 
+def roots_of(model, exact) -> list[str]:
+    """The paths of what is to stay exact, with all that is below."""
+    types = tuple(e for e in exact if isinstance(e, type))
+    paths = [e for e in exact if isinstance(e, str)]
+    return paths + [path for path, module in model.named_modules() if isinstance(module, types)]
+
+
+def is_below(path, roots) -> bool:
+    """Whether a path is one of some or inside of what one leads to."""
+    return any(path == p or p == "" or path.startswith(p + ".") for p in roots)
+
+
+def embeddings_of(model, exact) -> dict[str, nn.Module]:
+    """Path -> embedding that is not named as exact; what they look up is exact, and a product with them is not."""
+    roots = roots_of(model, exact)
+    found = {p: m for p, m in model.named_modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
+    return {path: module for path, module in found.items() if not is_below(path, roots)}
+
+
 def check_numbers(model) -> None:
     """Raise Unsupported for parameters that have no numbers yet, which feedback would be drawn beside."""
     for name, p in model.named_parameters():
@@ -92,9 +110,13 @@ def users_of(model, targets) -> dict[nn.Module, list[nn.Module]]:
             for module in targets.values()}  # fmt: skip
 
 
-def trace(model, targets, sample) -> dict[str, Call]:
+def trace(model, targets, sample, exact=()) -> dict[str, Call]:
     """Path -> the layer's first call, in the order of the calls of one forward pass."""
+    apart = Apart(model, targets | embeddings_of(model, exact))
     calls, handles = {}, []
+
+    def seen(path, call):
+        calls[path] = calls[path]._replace(runs=calls[path].runs + 1) if path in calls else call
 
     def watch(path):
         def record(module, args, kwargs):
@@ -102,17 +124,17 @@ def trace(model, targets, sample) -> dict[str, Call]:
             needs = {name: x.requires_grad for name, x in inputs.items()}
             x = next(iter(inputs.values()))
             distinct = len({id(x) for x in inputs.values()})
-            calls.setdefault(path, Call(tuple(x.shape), any(needs.values()), needs, distinct))
+            seen(path, Call(tuple(x.shape), any(needs.values()), needs, distinct))
             inner = f"{path}.out_proj".lstrip(".")
             if isinstance(module, nn.MultiheadAttention) and inner in targets:  # called by promoted attention only
                 live = any(needs.values()) or any(W.requires_grad for W in maps.parameters(module))
-                calls.setdefault(inner, Call((*x.shape[:-1], module.embed_dim), live, {"": live}, 1))
+                seen(inner, Call((*x.shape[:-1], module.embed_dim), live, {"": live}, 1))
 
         return record
 
     try:
         handles = [m.register_forward_pre_hook(watch(path), with_kwargs=True) for path, m in targets.items()]
-        with torch.enable_grad(), maps.evaluated(model):
+        with torch.enable_grad(), maps.evaluated(model), apart:
             model(*sample) if isinstance(sample, tuple) else model(sample)
     finally:
         for handle in handles:
@@ -121,4 +143,5 @@ def trace(model, targets, sample) -> dict[str, Call]:
     if idle:
         raise Unsupported(f"{', '.join(idle)} did not run on the sample, though a function may use their weights, past "
                           f"any rule: call them as modules, or say so with exact={tuple(idle)!r}")  # fmt: skip
+    apart.check()
     return calls

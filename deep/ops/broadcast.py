@@ -12,10 +12,10 @@ def as_rows(x, lead, units=None):
 
     With fewer units than the sample has entries they are its channels, in the mean over positions.
     """
-    rows = x.reshape(x.shape[:lead].numel(), -1)
+    rows = x.reshape(x.shape[:lead].numel(), x.shape[lead:].numel())
     if units is None or units == rows.shape[1]:
         return rows
-    return rows.reshape(len(rows), units, -1).mean(-1)
+    return rows.unflatten(1, (units, -1)).mean(-1)
 
 
 def from_rows(rows, shape, lead):

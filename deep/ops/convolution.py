@@ -139,7 +139,7 @@ def _carried(factors, error, x, weight, ctx):
             signal = _backward(signal, like, _kernel(factor, weight, transposed), ctx, (True, False, False))[0]
         else:
             each = factor.expand(len(signal), *factor.shape) @ _columns(signal, groups)
-            signal = each.reshape(len(signal), -1, *signal.shape[2:])
+            signal = each.reshape(len(signal), each.shape[1:-1].numel(), *signal.shape[2:])
         if len(factors) == 2 and factor is factors[1]:
             crossed = factor, _columns(signal, groups)
     return signal, crossed

@@ -3,6 +3,7 @@
 import torch
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from deep.unsupported import Unsupported
 
@@ -16,11 +17,21 @@ def apply(kind, *args):
     That form keeps the input alive until the graph goes, after its memory would have been free for gradients, and
     torch.compile cannot trace it.
     """
-    if torch.jit.is_tracing() and torch.is_grad_enabled():
+    if torch.is_grad_enabled() and _recorded():
         raise Unsupported(f"a trace has no room for the backward of {kind.__name__}: {PLAIN_COPY}")
     if not torch.compiler.is_compiling() and any(_transformed(x) for x in args if isinstance(x, torch.Tensor)):
         return FORMS[kind].apply(*args)
     return kind.apply(*args) if torch.is_grad_enabled() else kind.forward(*args)
+
+
+def _recorded():
+    """Whether what runs is written down as a program, which torch would differentiate as it does any other.
+
+    These are `torch.jit.trace`, `torch.export` and ``make_fx``.
+    """
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    return torch.jit.is_tracing() or get_proxy_mode() is not None
 
 
 def _transformed(x):

@@ -8,12 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 import deep
 import linfa
 from deep import layers
-from linfa.rules import Dense, Direct, Full, Layerwise, Local, Rule, SVDFactors, named
+from linfa.rules import Dense, Direct, Full, Layerwise, Local, Plain, Rule, SVDFactors, named
 
 from .covered import promotable  # isort: skip
 
@@ -470,3 +471,127 @@ def test_layers_that_learn_later_do_not_learn_by_backpropagation(rule, frozen):
         model(x).sum().backward()
     deep.promote(deep.demote(model).requires_grad_(True), rule, sample=x)(x).sum().backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+class Named(nn.Module):
+    """Layers of any names in a row."""
+
+    def __init__(self, *paths):
+        super().__init__()
+        self.paths = ("first", *paths, "head")
+        for path in self.paths:
+            *outer, name = path.split(".")
+            for part in outer:
+                setattr(self, part, nn.Module())
+            (self.get_submodule(".".join(outer)) if outer else self).register_module(name, nn.Linear(4, 4))
+
+    def forward(self, x):
+        for path in self.paths:
+            x = self.get_submodule(path)(x)
+        return x
+
+
+def test_every_broadcast_edge_has_feedback_of_its_own_whatever_its_layer_is_called():
+    x = torch.randn(2, 4)
+    model = deep.promote(Named("a.b", "a_b", "keys", "values"), linfa.dfa(), sample=x)
+    assert model.head.edges == {"a.b": "a_b", "a_b": "a_b_", "keys": "keys_", "values": "values_", "head": "head"}
+    assert len({tuple(B.flatten().tolist()) for B in model.head.feedback.parameters()}) == 5
+    bare = deep.promote(nn.Linear(4, 2), linfa.dfa(), sample=x.requires_grad_())
+    bare(x).sum().backward()
+    torch.testing.assert_close(x.grad, bare.feedback["_"]["B"].sum(1).expand(2, 4))
+
+
+def test_layers_that_run_twice_decay_once_or_not_at_all():
+    x = torch.randn(3, 4)
+    with pytest.raises(deep.Unsupported, match=r"b ran more than once .* the decay .* exact=\('b',\)"):
+        deep.promote(Twice(), linfa.kolen_pollack(), sample=x)
+    deep.promote(Twice(), linfa.kolen_pollack(), sample=x, exact=("b",))
+    deep.promote(Twice(), linfa.fa(), sample=x)
+
+
+@pytest.mark.parametrize("rule", [linfa.fa(), linfa.dfa(), linfa.svd_local(2)], ids=lambda rule: rule.name)
+def test_programs_that_know_no_rule_are_refused(rule):
+    """What is exported, or traced to a graph, is trained by backpropagation."""
+    x = torch.randn(4, 6)
+    model = deep.promote(small(), rule, sample=x)
+    for write in (lambda: torch.export.export(model, (x,), strict=False), lambda: make_fx(model)(x)):
+        with pytest.raises(deep.Unsupported, match=r"no room for the backward of \w+: .*trace under torch.no_grad\(\)"):
+            write()
+    with torch.no_grad():
+        assert torch.equal(torch.export.export(model, (x,), strict=False).module()(x), model(x))
+        assert torch.equal(make_fx(model)(x)(x), model(x))
+
+
+def test_data_parallel_copies_would_mix_up_their_cuts():
+    """Torch calls this on every layer for every device."""
+    model = deep.promote(small(), linfa.dfa(), sample=torch.zeros(2, 6))
+    with pytest.raises(deep.Unsupported, match=r"DataParallel makes of 2 .* use DistributedDataParallel"):
+        model[2]._replicate_for_data_parallel()
+
+
+@pytest.mark.parametrize("name", [n for n in COVERED if named()[n].activity == Plain()])
+def test_an_empty_batch_teaches_nothing(name):
+    """A process may have no sample, an expert no token."""
+    rule = named()[name]
+    model = deep.promote(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(16, 3)), rule,
+                         sample=X)  # fmt: skip
+    deep.loss(model, X[:0], Y[:0], lambda out, y: F.cross_entropy(out, y, reduction="sum")).backward()
+    learned = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert learned["0.bias"].abs().max() == 0
+    assert all(g.isfinite().all() for g in learned.values())
+
+
+@pytest.mark.parametrize(
+    "rule", [linfa.normalised(linfa.fa()), linfa.normalised(linfa.dfa()), linfa.factored(linfa.bp(), 2)],
+    ids=lambda rule: rule.name,
+)  # fmt: skip
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.filterwarnings("ignore:.*nested tensors is in prototype:UserWarning")
+def test_evaluation_takes_no_fast_path_past_what_a_layer_became(rule, padded):
+    """`nn.TransformerEncoderLayer` reads the weights of its linear layers itself, without gradients."""
+    x, settings = torch.randn(3, 5, 8), {"src_key_padding_mask": torch.arange(5) > torch.tensor([[4], [2], [3]])}
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2)
+    plain = copy.deepcopy(model)
+    deep.promote(model, rule, sample=x, exact=(nn.MultiheadAttention,))
+    model(x)
+    model.eval()
+    settings = settings if padded else {}
+    slow = model(x, **settings)
+    if padded and rule.activity != Plain():
+        with torch.no_grad(), pytest.raises(RuntimeError, match=r"no nested tensors, .*enable_nested_tensor=False"):
+            model(x, **settings)
+        model.use_nested_tensor = False
+    with torch.no_grad():
+        fast = model(x, **settings)
+    there = ~settings["src_key_padding_mask"] if padded else slice(None)
+    torch.testing.assert_close(fast[there], slow[there])
+    deep.demote(model)
+    assert [len(m._forward_pre_hooks) for m in model.modules()] == [0 for _ in plain.modules()]
+
+
+class Past(nn.Module):
+    """A head that is a function of a weight, of the embedding or of a layer."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.e, self.f = how, nn.Embedding(7, 6), nn.Linear(6, 6)
+
+    def forward(self, tokens):
+        x = self.f(self.e(tokens)).tanh()
+        W = self.f.weight if "f" in self.how else self.e.weight
+        if "sum" in self.how:
+            return torch.einsum("bte,ve->btv", x, W)
+        return F.linear(x, W) if "linear" in self.how else x @ W.T
+
+
+@pytest.mark.parametrize("how", ["e, linear", "e, @", "e, sum", "f, linear", "f, @"])
+def test_products_past_a_layer_are_found_on_a_sample(how):
+    sample, name = torch.zeros(2, 3, dtype=torch.long), how[0]
+    model = Past(how)
+    with pytest.raises(deep.Unsupported, match=rf"takes the weight of {name}, past the layer .*exact=\('{name}',\)"):
+        deep.promote(model, linfa.fa(), sample=sample)
+    assert not model.f._forward_hooks
+    deep.promote(Past(how), linfa.fa())  # a sample shows it
+    if name == "e":
+        deep.promote(model, linfa.fa(), sample=sample, exact=("e",))

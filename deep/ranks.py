@@ -119,20 +119,27 @@ def _numpy(layer):
 
 
 def _check(optimizer, parameters):
-    """Raise Unsupported for an optimiser that keeps of a parameter what has no entry for each of its own."""
+    """Raise Unsupported for an optimiser that keeps of a parameter what has no entry for each of its own.
+
+    What is in a list, as with LBFGS, may be of all parameters.
+    """
+    kept = optimizer.state.values() if optimizer is not None else ()
+    found = [name for state in kept for name, value in state.items() if isinstance(value, (list, tuple))]
     for parameter in parameters if optimizer is not None else ():
         for name, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
-                raise Unsupported(
-                    f"{type(optimizer).__name__} keeps {name}, not of the shape of a parameter: shrink without it and "
-                    "build a new one"
-                )
+                found.append(name)
+    if found:
+        raise Unsupported(
+            f"{type(optimizer).__name__} keeps {found[0]}, not of the shape of a parameter: shrink without it and "
+            "build a new one"
+        )
 
 
 def _replace(optimizer, old, new, kept):
     """Let an optimiser go on with another parameter, and with what is kept of its state."""
     for group in optimizer.param_groups:
-        group["params"] = [new if p is old else p for p in group["params"]]
+        group["params"][:] = [new if p is old else p for p in group["params"]]  # which some know by another name
     if old in optimizer.state:
         optimizer.state[new] = {
             name: kept(value) if isinstance(value, torch.Tensor) and value.dim() else value

@@ -500,3 +500,25 @@ def test_alignment_with_backprop_is_measured_on_the_factors():
     cosines = alignment(net, x, y)
     assert cosines["head"] == pytest.approx(1)
     assert abs(cosines["a"]) < 0.9
+
+
+def test_lbfgs_shrinks_before_its_first_step_alone():
+    """It keeps all parameters as one vector, and the list of them."""
+    net, x, y = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)), torch.randn(5, 6), torch.arange(5) % 4
+    deep.promote(net, linfa.svd_local(4), sample=x)
+    optimizer = torch.optim.LBFGS([p for p in net.parameters() if p.requires_grad])
+
+    def closure():
+        optimizer.zero_grad()
+        value = F.cross_entropy(net(x), y)
+        value.backward()
+        return value
+
+    deep.shrink(net, 3, optimizer)
+    before = net[0].U.detach().clone()
+    optimizer.step(closure)
+    assert not torch.equal(net[0].U, before)
+    shapes = {n: p.shape for n, p in net.named_parameters()}
+    with pytest.raises(deep.Unsupported, match=r"LBFGS keeps .* shrink without it"):
+        deep.shrink(net, 2, optimizer)
+    assert shapes == {n: p.shape for n, p in net.named_parameters()}

@@ -222,6 +222,12 @@ class Cut(Promoted):
                     f"the input of {path} has shape {tuple(x.shape)}, but the error at {self.path} comes for samples "
                     f"{tuple(signal.shape[:lead])}"
                 )
+            units = len(self.feedback[key][self.rule.feedback.names[0]])
+            if units not in (x.shape[lead:].numel(), x.shape[lead:][:1].numel()):
+                raise RuntimeError(
+                    f"the input of {path} has shape {tuple(x.shape)}, but its feedback is for {units} units a sample: "
+                    "broadcast feedback knows one size, pad or crop to that of the sample given to promote"
+                )
             activities.append(x)
             probes.append(probe)
             matrices.extend(stored(self.rule, self.feedback[key]))

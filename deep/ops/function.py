@@ -1,7 +1,7 @@
 """How an autograd function is run: as it is, or in its form for forward mode and vmap."""
 
 import torch
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
@@ -19,7 +19,7 @@ def apply(kind, *args):
     """
     if torch.is_grad_enabled() and _recorded():
         raise Unsupported(f"a trace has no room for the backward of {kind.__name__}: {PLAIN_COPY}")
-    if not torch.compiler.is_compiling() and any(_transformed(x) for x in args if isinstance(x, torch.Tensor)):
+    if not torch.compiler.is_compiling() and _transformed(args):
         return FORMS[kind].apply(*args)
     return kind.apply(*args) if torch.is_grad_enabled() else kind.forward(*args)
 
@@ -34,9 +34,10 @@ def _recorded():
     return torch.jit.is_tracing() or get_proxy_mode() is not None
 
 
-def _transformed(x):
-    """Whether a tensor carries a forward-mode tangent or belongs to a transform of torch.func."""
-    return is_functorch_wrapped_tensor(x) or forward_ad.unpack_dual(x).tangent is not None
+def _transformed(args):
+    """Whether a transform of torch.func is on, be it of other tensors, or one of these has a forward-mode tangent."""
+    tensors = (x for x in args if isinstance(x, torch.Tensor))
+    return peek_interpreter_stack() is not None or any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
 
 
 def alias(x):

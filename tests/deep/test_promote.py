@@ -595,3 +595,33 @@ def test_products_past_a_layer_are_found_on_a_sample(how):
     deep.promote(Past(how), linfa.fa())  # a sample shows it
     if name == "e":
         deep.promote(model, linfa.fa(), sample=sample, exact=("e",))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_inputs_of_another_size_than_broadcast_feedback_knows(shared):
+    """Where positions share feedback there may be more of them."""
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)
+    )
+    deep.promote(model, linfa.dfa(), sample=torch.zeros(1, 2, 8, 8), shared=shared)
+    larger = torch.randn(2, 2, 9, 9)
+    if shared:
+        model(larger).sum().backward()
+        assert model[0].weight.grad.abs().max() > 0
+        return
+    with pytest.raises(RuntimeError, match=r"input of 1 has shape \(2, 4, 7, 7\), but its feedback is for 144 units"):
+        model(larger)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("name", [n for n in GLOBAL if named()[n].activity == Plain()])
+def test_transforms_of_the_input_alone(name):
+    """What a rule adds to a gradient stands in the forward pass, too, on parameters that no transform touches."""
+    x = torch.randn(3, 6, dtype=torch.float64)
+    model = deep.promote(small().double(), named()[name], sample=x).eval()
+    plain = deep.demote(copy.deepcopy(model))
+    torch.testing.assert_close(torch.func.vmap(model)(x), plain(x))
+    true = torch.func.jacfwd(plain)(x[0])
+    torch.testing.assert_close(torch.func.jacfwd(model)(x[0]), true)
+    rows = torch.func.vmap(torch.func.jacfwd(model))(x)
+    torch.testing.assert_close(rows[0], true)

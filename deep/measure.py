@@ -17,6 +17,7 @@ from torch import nn
 from deep import layers, local, maps, ops
 from deep.factored import FactoredLayer, factored_layers, matrices
 from deep.kinds import LAYERWISE, original
+from deep.loss_scale import set_loss_scale
 from deep.optimizer import taught
 from deep.promote import demote
 from linfa.algebra import product
@@ -115,11 +116,11 @@ def _is_linear_map(module):
 
 
 def _twin(model):
-    """A copy without gradients, whose forward passes and batch statistics stay its own."""
+    """A copy without gradients, whose forward passes and statistics stay its own, and whose loss nobody multiplies."""
     made = [t for module in model.modules() for t in vars(module).values() if isinstance(t, torch.Tensor)]  # by hooks
     twin = copy.deepcopy(model, {id(t): t.detach().clone() for t in made})
     twin.zero_grad(set_to_none=True)
-    return twin
+    return set_loss_scale(twin, 1.0) if taught(twin)[1] else twin
 
 
 @contextmanager

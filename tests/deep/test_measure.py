@@ -432,3 +432,17 @@ def test_a_jacobian_that_is_zero_has_no_angle():
     assert feedback_angles(model, x) == {}
     rows = {row["layer"]: row["feedback_angle"] for row in deep.Recorder(model).measure(x, Y)}
     assert rows == {"0": None, "2": None, "4": None}
+
+
+@pytest.mark.parametrize(
+    "rule", [linfa.kolen_pollack(0.1), linfa.svd_local(2), linfa.sgr(2, decay=0.1)], ids=lambda rule: rule.name
+)
+def test_a_scaled_loss_changes_no_measurement(rule):
+    """A measurement has a loss of its own, which no scaler multiplies."""
+    x, y = torch.randn(6, 5), torch.arange(6) % 3
+    model = deep.promote(nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 3)), rule, sample=x)
+    before = gradients(model, x, y), deep.Recorder(model).measure(x, y)
+    deep.set_loss_scale(model, 1024.0)
+    after = gradients(model, x, y), deep.Recorder(model).measure(x, y)
+    assert all(torch.equal(g, after[0][path]) for path, g in before[0].items())
+    assert after[1] == before[1]

@@ -55,6 +55,8 @@ def targets_of(model, exact) -> dict[str, nn.Module]:
                 if not W.is_floating_point():
                     raise Unsupported(f"{called} has weights of dtype {W.dtype}, which no rule covers: {out}")
             targets[path] = module
+        elif type(module).__module__.startswith("torch.ao.nn.") and ".quantized." in type(module).__module__:
+            raise Unsupported(f"{called} is quantised and lets no error pass: quantise after training, or {out}")
         elif own and not isinstance(module, EXACT):
             loose = tuple(f"{path}.{name}".lstrip(".") for name in own)
             if not all(name in paths for name in loose):
@@ -64,6 +66,10 @@ def targets_of(model, exact) -> dict[str, nn.Module]:
                     f"which would silently stay on backpropagation: say so with exact={loose!r}, or for all of its "
                     f"kind with exact=({kind.__name__},); a linear map can be replaced by nn.Linear or nn.Conv2d"
                 )
+    inner = [p for p in paths if p not in known and p.rpartition(".")[0] in targets]
+    if inner:
+        layers = tuple(p.rpartition(".")[0] for p in inner)
+        raise ValueError(f"exact names {', '.join(inner)} of layers that take the rule: name those, exact={layers!r}")
     if not targets:
         raise Unsupported(f"{type(model).__name__} has no nn.Linear, convolution or attention left to promote")
     return targets

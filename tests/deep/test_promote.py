@@ -625,3 +625,22 @@ def test_transforms_of_the_input_alone(name):
     torch.testing.assert_close(torch.func.jacfwd(model)(x[0]), true)
     rows = torch.func.vmap(torch.func.jacfwd(model))(x)
     torch.testing.assert_close(rows[0], true)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_weight_is_not_exact_by_itself(name):
+    """Its layer is, or takes the rule."""
+    with pytest.raises(ValueError, match=rf"exact names 2\.{name} of layers that take the rule: .*exact=\('2',\)"):
+        deep.promote(small(), linfa.fa(), exact=(f"2.{name}",))
+    deep.promote(small(), linfa.fa(), exact=(f"2.{name}", "2"))
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz:DeprecationWarning", "ignore:.*quantize:UserWarning")  # torch's own
+@pytest.mark.parametrize("rule", [linfa.fa(), linfa.dfa()], ids=lambda rule: rule.name)
+def test_quantised_layers_are_refused(rule):
+    """They have no parameters, and what is below them would learn nothing."""
+    quantised = pytest.importorskip("torch.ao.nn.quantized.dynamic", reason="this torch has no quantised layers")
+    model = nn.Sequential(nn.Linear(6, 8), quantised.Linear(8, 8), nn.Linear(8, 3))
+    with pytest.raises(deep.Unsupported, match=r"1 is quantised and lets no error pass: .* exact=\('1',\)"):
+        deep.promote(model, rule, sample=torch.zeros(2, 6))
+    deep.promote(model, rule, exact=("1",), sample=torch.zeros(2, 6))

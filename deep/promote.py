@@ -80,7 +80,7 @@ def promote(
         Unsupported: naming the module and the way out, for a layer that is neither supported nor exact, a shared or
             computed weight that the rule cannot follow, parameters without numbers, a model that is promoted already,
             stages that are no chain, a rule that does not fit, or with a sample a layer that it does not run.
-        TypeError: for a rule that is none.
+        TypeError: for a rule that is none, or a sample by names.
         ValueError: for a missing sample, an unknown path in ``exact`` or ``stages``, an argument that the rule has no
             use for, a rank above a width, or a pattern in ``ranks`` that sets the rank of nothing.
 
@@ -93,6 +93,9 @@ def promote(
     for name, given in (("exact", exact), ("stages", stages)):
         if isinstance(given, (str, type)):
             raise ValueError(f"{name} is a sequence: {name}=({getattr(given, '__name__', repr(given))},)")
+    if isinstance(sample, Mapping):
+        kind, names = type(sample).__name__, ", ".join(map(str, sample))
+        raise TypeError(f"sample is an input, or a tuple in the order of the model's arguments; got {kind} of {names}")
     check_numbers(model)
     for path, module in model.named_modules():
         if isinstance(module, local.LocalModel):

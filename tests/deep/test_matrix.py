@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import deep
 import linfa
-from deep.loss_scale import scaled
+from deep.scaled import scaled
 from linfa.rules import Dense, Direct, Euclidean, Layerwise, Local, Moments, Plain, Plasticity, Rule, named
 from linfa.rules.space import PARTS
 

@@ -644,3 +644,8 @@ def test_quantised_layers_are_refused(rule):
     with pytest.raises(deep.Unsupported, match=r"1 is quantised and lets no error pass: .* exact=\('1',\)"):
         deep.promote(model, rule, sample=torch.zeros(2, 6))
     deep.promote(model, rule, exact=("1",), sample=torch.zeros(2, 6))
+
+
+def test_a_sample_has_an_order():
+    with pytest.raises(TypeError, match="a tuple in the order of the model's arguments; got dict of input_ids, mask"):
+        deep.promote(small(), linfa.fa(), sample={"input_ids": torch.zeros(2, 6), "mask": None})

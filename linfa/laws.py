@@ -23,6 +23,7 @@ from linfa.rules import (
     Layerwise,
     LowRank,
     Modulated,
+    Moments,
     Order,
     Plain,
     Rule,
@@ -444,9 +445,24 @@ def law_chain(problem: Problem):
             _close(slope, (up - down) / 2e-5, 1e-7, f"gradient of {penalty}")
 
 
+@_law(lambda rule: rule.plasticity.proportional and rule.plasticity.reads)
+def law_proportional(problem: Problem):
+    """Feedback whose plasticity says that it is proportional to the loss learns three times as fast from three times
+    the loss.
+    """
+    plasticity, rng = problem.rule.plasticity, np.random.default_rng(problem.seed)
+    for stored in problem.generic.feedback:
+        n_h, n_e = product(stored).shape
+        (G, J), errors = rng.standard_normal((2, n_e, n_h)), rng.standard_normal((n_e, 2 * n_e))
+        seen = (Moments(c * G, c**2 * errors @ errors.T, J) for c in (1, 3))
+        for once, grown in zip(*(plasticity.velocity(stored, moments) for moments in seen), strict=True):
+            if once is not None:
+                _close(grown, 3 * once, 1e-12, "proportional to the loss")
+
+
 LAWS = (
     law_conserved, law_order, law_error_rank, law_homogeneous, law_batch, law_symbolic, law_equivariant, law_torch,
-    law_descends, law_drift, law_scale, law_transposed, law_scaling, law_chain,
+    law_descends, law_drift, law_scale, law_transposed, law_scaling, law_chain, law_proportional,
 )  # fmt: skip
 """Every law; each takes a `Problem`, raises AssertionError, and passes over rules that it does not speak of."""
 

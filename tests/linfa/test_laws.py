@@ -78,6 +78,25 @@ def test_a_wrong_rule_breaks_a_law():
         check_rule(wrong)
 
 
+def test_a_plasticity_that_is_not_proportional_to_the_loss_is_noticed():
+    @dataclass(frozen=True)
+    class Bent(Plasticity):
+        reads: ClassVar[tuple[str, ...]] = ("G",)
+        proportional: ClassVar[bool] = True
+
+        def velocity(self, stored, moments):
+            return (-T(moments.G @ T(moments.G) @ moments.G),)
+
+        def learns(self, stored):
+            return (True,)
+
+        def claims(self, rule):
+            return ()
+
+    with pytest.raises(AssertionError, match="proportional to the loss"):
+        check_rule(Rule(Layerwise(), Dense(), Bent()))
+
+
 @pytest.mark.parametrize("name", named())
 def test_only_what_may_not_settle_is_followed_for_a_short_time(name):
     rule = named()[name]
@@ -114,7 +133,8 @@ def test_laws_are_those_that_speak_of_the_rule():
     assert names(linfa.normalised(linfa.ldfa(2))) == {
         "homogeneous", "batch", "chain", "equivariant", "torch", "descends", "scale", "transposed"
     }  # fmt: skip
-    every -= {"scale"}
+    assert names(linfa.kolen_pollack()) >= {"proportional"}
+    every -= {"scale", "proportional"}
     assert names(linfa.ldfa(2)) == every - {"scaling"}
     assert names(linfa.fa()) == every - {"error_rank"}
     assert names(Rule(Layerwise(), Dense(), geometry=NewtonSchulz())) == every - {

@@ -116,6 +116,10 @@ def center_crop(content: bytes, size: int) -> np.ndarray:
 
 
 def _rgb(image):
+    if image.mode.startswith("I"):  # 16 bits of grey, which pillow would cut at 255
+        from PIL import Image
+
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

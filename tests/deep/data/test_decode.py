@@ -134,6 +134,13 @@ def exif(orientation):
     return record.tobytes()
 
 
+@pytest.mark.parametrize("read", [lambda data: crop(data, 8), lambda data: decode.center_crop(data, 8)])
+def test_sixteen_bits_of_grey_keep_the_highest_eight(read):
+    for value in (0, 300, 40_000, 65_535):
+        data = content(Image.fromarray(np.full((20, 30), value, np.uint16)), "PNG")
+        assert np.unique(read(data)).tolist() == [value >> 8]
+
+
 def test_exif_does_not_turn_an_image():
     turned = content(photo(3), exif=exif(6))
     np.testing.assert_array_equal(decode.center_crop(turned, 16), decode.center_crop(content(photo(3)), 16))

@@ -143,7 +143,7 @@ class ReproduceCommand(Command):
     """Of the runs."""
     arms: tuple[str, ...] | None = None
     """Some of the arms; by default all."""
-    trust: str | None = None
+    trust: tuple[str, ...] = ()
     """SHA-256 of images to accept although they are not all of the published ones."""
     device: str = "cpu"
     """cpu or cuda."""

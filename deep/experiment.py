@@ -56,7 +56,8 @@ class Data:
         limit: the first so many training images, of "imagenet" those of every epoch's order; None for all.
         classes: the images of the first so many classes; None for all.
         grayscale: their luminance in place of their colours.
-        trust: SHA-256 of images to accept although they are not the published ones, or not all of them.
+        trust: SHA-256 of images to accept although they are not the published ones, or not all of them, of the training
+            and of the test images.
 
     Raises:
         ValueError: for an unknown name, or numbers below 1.
@@ -68,12 +69,12 @@ class Data:
     limit: int | None = None
     classes: int | None = None
     grayscale: bool = False
-    trust: str | None = None
+    trust: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.name not in data.NAMES:
             raise ValueError(f"unknown data {self.name!r}: choose one of {', '.join(data.NAMES)}")
-        changed = self.augment or self.classes is not None or self.grayscale or self.trust is not None
+        changed = self.augment or self.classes is not None or self.grayscale or self.trust
         if self.name in data.STREAMS and changed:
             raise ValueError(f"{self.name} is read from its files, with crops of its own: leave augment, classes, "
                              "grayscale and trust out")  # fmt: skip

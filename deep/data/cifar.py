@@ -3,13 +3,14 @@
 import hashlib
 import io
 import pickle
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from deep.data.digest import check
-from deep.data.images import CorruptData, Images
+from deep.data.images import CorruptData, Images, UnknownData
 
 PIXELS = 3 * 32 * 32
 
@@ -42,14 +43,14 @@ COUNT = {"train": 50_000, "test": 10_000}
 FOLDERS = {10: ("cifar-10-batches-bin", "cifar-10-batches-py"), 100: ("cifar-100-binary", "cifar-100-python")}
 
 
-def cifar10(folder: str | Path, split: str = "train", trust: str | None = None) -> Images:
+def cifar10(folder: str | Path, split: str = "train", trust: str | Collection[str] | None = None) -> Images:
     """CIFAR-10.
 
     Args:
         folder: what holds ``cifar-10-batches-bin`` or ``cifar-10-batches-py``, or one of these.
         split: "train" (50,000 images) or "test" (10,000).
-        trust: SHA-256 of decoded images to accept although they are not the published ones, or not all of them; with
-            any other value the error says which SHA-256 they have.
+        trust: SHA-256 of decoded images, one or several, to accept although they are not the published ones, or not
+            all of them; the error for those that are not accepted says which SHA-256 they have.
 
     Raises:
         FileNotFoundError: naming the folder or the file that is missing.
@@ -59,14 +60,16 @@ def cifar10(folder: str | Path, split: str = "train", trust: str | None = None) 
     return _read(10, folder, split, "labels", trust)
 
 
-def cifar100(folder: str | Path, split: str = "train", labels: str = "fine", trust: str | None = None) -> Images:
+def cifar100(
+    folder: str | Path, split: str = "train", labels: str = "fine", trust: str | Collection[str] | None = None
+) -> Images:
     """CIFAR-100.
 
     Args:
         folder: what holds ``cifar-100-binary`` or ``cifar-100-python``, or one of these.
         split: "train" (50,000 images) or "test" (10,000).
         labels: "fine" (100 classes) or "coarse" (20).
-        trust: as for `cifar10`; it also admits fewer images than the official split has.
+        trust: as for `cifar10`.
 
     Raises:
         FileNotFoundError, CorruptData, UnknownData: as `cifar10`.
@@ -106,32 +109,34 @@ def cifar_files(kind: int, folder: str | Path, split: str) -> list[Path]:
 def _read(kind, folder, split, labels, trust):
     paths = cifar_files(kind, folder, split)
     place, form = paths[0].parent, _binary if paths[0].suffix else _python
-    parts = [form(path, kind, COUNT[split] // len(paths), labels, trust) for path in paths]
-    planes = np.concatenate([x for x, _, _ in parts]).reshape(-1, 3, 32, 32)
-    y = np.concatenate([y for _, y, _ in parts])
+    parts = [form(path, kind, COUNT[split] // len(paths), labels) for path in paths]
+    planes = np.concatenate([x for x, _, _, _ in parts]).reshape(-1, 3, 32, 32)
+    y = np.concatenate([y for _, y, _, _ in parts])
     classes = 20 if labels == "coarse_labels" else kind
     if y.max() >= classes:
         raise CorruptData(f"{place} has the label {y.max()}, but CIFAR-{kind} has {classes} classes here")
     name = f"CIFAR-{kind} {split}"
-    official = all(official for _, _, official in parts)
-    source = f"CIFAR-{kind}" if official else check(name, planes.transpose(0, 2, 3, 1), KNOWN, trust)
+    official, short = all(part[2] for part in parts), "; ".join(part[3] for part in parts if part[3])
+    try:
+        source = f"CIFAR-{kind}" if official else check(name, planes.transpose(0, 2, 3, 1), KNOWN, trust)
+    except UnknownData as error:
+        raise (CorruptData(f"{short}; {error}") if short else error) from None
     x = torch.from_numpy(np.ascontiguousarray(planes))
     return Images(x, torch.from_numpy(y.astype(np.int64)), classes, MEAN[kind], STD[kind], source)
 
 
-def _binary(path, kind, count, labels, trust):
+def _binary(path, kind, count, labels):
     """Records of one label byte (CIFAR-10) or a coarse and a fine one (CIFAR-100), then the planes of the image."""
     head = 1 if kind == 10 else 2
-    size = path.stat().st_size
-    whole = size % (head + PIXELS) == 0 and size > 0
-    if size != count * (head + PIXELS) and not (trust and whole):
-        part = "; to accept a part of the set, give trust= the SHA-256 of its images" if whole else ""
-        raise CorruptData(
-            f"{path} has {size} bytes, where {count} records of {head + PIXELS} bytes make {count * (head + PIXELS)}: "
-            f"it is truncated or another file{part}"
-        )
-    records = np.fromfile(path, np.uint8).reshape(-1, head + PIXELS)
-    return records[:, head:], records[:, 1 if labels == "fine_labels" else 0], False
+    size, record = path.stat().st_size, head + PIXELS
+    short = "" if size == count * record else (
+        f"{path} has {size} bytes, where {count} records of {record} bytes make {count * record}: it is truncated or "
+        "another file"
+    )  # fmt: skip
+    if size % record or not size:
+        raise CorruptData(short)
+    records = np.fromfile(path, np.uint8).reshape(-1, record)
+    return records[:, head:], records[:, 1 if labels == "fine_labels" else 0], False, short
 
 
 def _latin1(text, encoding):
@@ -191,7 +196,7 @@ class _Arrays(pickle.Unpickler):
         return _STANDS_FOR[module, name]
 
 
-def _python(path, kind, count, labels, trust):
+def _python(path, kind, count, labels):
     """A pickled dictionary of arrays, read without running anything that it asks for."""
     content = path.read_bytes()
     try:
@@ -209,6 +214,6 @@ def _python(path, kind, count, labels, trust):
         raise CorruptData(f"{path} holds {found} as its data, not images of {PIXELS} bytes")
     if not isinstance(y, list) or len(y) != len(x) or not all(type(label) is int and 0 <= label < 256 for label in y):
         raise CorruptData(f"{path} has {labels} that are not a list of {len(x)} numbers in 0..255, one for each image")
-    if len(x) != count and not trust:
-        raise CorruptData(f"{path} holds {len(x)} images, not {count}")
-    return x, np.array(y, np.uint8), hashlib.md5(content, usedforsecurity=False).hexdigest() == MD5[path.name]
+    short = "" if len(x) == count else f"{path} holds {len(x)} images, not {count}"
+    official = hashlib.md5(content, usedforsecurity=False).hexdigest() == MD5[path.name]
+    return x, np.array(y, np.uint8), official, short

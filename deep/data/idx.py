@@ -5,6 +5,7 @@ import hashlib
 import math
 import struct
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def mnist(
     split: str = "train",
     name: str = "Fashion-MNIST",
     known: dict[str, str] | None = None,
-    trust: str | None = None,
+    trust: str | Collection[str] | None = None,
 ) -> Images:
     """MNIST or Fashion-MNIST from ``{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]``.
 
@@ -48,7 +49,7 @@ def mnist(
         name: "MNIST" or "Fashion-MNIST": which statistics normalise the images.
         known: SHA-256 of decoded images (N, H, W) -> what they are, beside the official files; None reads any
             well-formed file.
-        trust: another SHA-256 to accept.
+        trust: another SHA-256, or several, to accept.
 
     Raises:
         FileNotFoundError: naming what is missing.

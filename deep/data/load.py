@@ -1,6 +1,6 @@
 """Every data set by its name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,12 @@ class Official:
     """How the official files of a data set are found, (folder, split) -> paths, and read, (folder, split, trust)."""
 
     files: Callable[[Path, str], list[Path]]
-    read: Callable[[Path, str, str | None], Images]
+    read: Callable[[Path, str, str | Collection[str] | None], Images]
 
 
-def load(name: str, folder: str | Path | None = None, split: str = "train", trust: str | None = None) -> Images:
+def load(
+    name: str, folder: str | Path | None = None, split: str = "train", trust: str | Collection[str] | None = None
+) -> Images:
     """The images of a data set, by name.
 
     They are mapped into memory from a copy beside the official files, ``NAME-SPLIT.npy``, which the first call makes.
@@ -32,7 +34,8 @@ def load(name: str, folder: str | Path | None = None, split: str = "train", trus
         name: "cifar10", "cifar100", "mnist", "fashion-mnist", or "fashion-mnist-subset", which is in the package.
         folder: what holds the official files, as ``linfa data get NAME --out FOLDER`` leaves them; None for the subset.
         split: "train" or "test".
-        trust: SHA-256 of decoded images to accept although they are not the published ones; they are read each time.
+        trust: SHA-256 of decoded images, one or several, to accept although they are not the published ones; they are
+            read each time.
 
     Raises:
         ValueError: for another name or split, a folder that is missing, or one that is not needed.
@@ -52,7 +55,7 @@ def load(name: str, folder: str | Path | None = None, split: str = "train", trus
     if folder is None:
         raise ValueError(f"{name} needs the folder of its files; `linfa data get {name} --out FOLDER` fetches them")
     official, folder = OFFICIAL[name], Path(folder)
-    if trust is not None:
+    if trust:
         return official.read(folder, split, trust)
     files = official.files(folder, split)
     return mapped(files[0].parent / f"{name}-{split}.npy", files, lambda: official.read(folder, split, None))

@@ -1,6 +1,6 @@
 """A published experiment: its arms, its budget and its numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -51,7 +51,9 @@ class Recipe:
             return self
         return replace(self, arms=self.smaller.arms, published={}, smaller=None)
 
-    def experiments(self, share: float, folder: Path | None = None, trust: str | None = None) -> dict[str, Experiment]:
+    def experiments(
+        self, share: float, folder: Path | None = None, trust: Sequence[str] = ()
+    ) -> dict[str, Experiment]:
         """The arms at a share in (0, 1] of the budget: of passes over the images, below one of images.
 
         Args:
@@ -63,5 +65,5 @@ class Recipe:
             ValueError: for another share, or as `deep.data.load`.
         """
         arms = self.at(share).arms.items()
-        found = {name: replace(arm, data=replace(arm.data, folder=folder, trust=trust)) for name, arm in arms}
+        found = {name: replace(arm, data=replace(arm.data, folder=folder, trust=tuple(trust))) for name, arm in arms}
         return {name: arm.scaled(share) for name, arm in found.items()}

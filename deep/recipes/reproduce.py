@@ -30,7 +30,7 @@ def reproduce(
     seeds: Sequence[int] = (0, 1, 2),
     arms: Iterable[str] | None = None,
     device: str = "cpu",
-    trust: str | None = None,
+    trust: Sequence[str] = (),
     progress: bool = True,
 ) -> dict:
     """Train every arm of a recipe with every seed; runs that are whole are read, others go on where they were.

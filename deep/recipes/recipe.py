@@ -51,9 +51,7 @@ class Recipe:
             return self
         return replace(self, arms=self.smaller.arms, published={}, smaller=None)
 
-    def experiments(
-        self, share: float, folder: Path | None = None, trust: Sequence[str] = ()
-    ) -> dict[str, Experiment]:
+    def experiments(self, share: float, folder: Path | None = None, trust: Sequence[str] = ()) -> dict[str, Experiment]:
         """The arms at a share in (0, 1] of the budget: of passes over the images, below one of images.
 
         Args:

@@ -116,6 +116,38 @@ def least(number: int, device: torch.device) -> int:
     return int(tensor)
 
 
+class Agreement:
+    """``agreement(mine)`` says, on all processes alike, whether any of them said so in the call before.
+
+    All of them make the same calls.  No call waits for one that others have not come to yet, so that a step does not
+    take longer; of one process it is what that one says now.
+
+    >>> agreement = Agreement()
+    >>> agreement(False), agreement(True)
+    (False, True)
+    """
+
+    def __init__(self):
+        self.group = dist.new_group(backend="gloo") if world() > 1 else None  # apart from gradients, and on no device
+        self.said = self.work = None
+
+    def __call__(self, mine: bool) -> bool:
+        if self.group is None:
+            return mine
+        before = self.close()
+        self.said = torch.tensor(int(mine))
+        self.work = dist.all_reduce(self.said, dist.ReduceOp.MAX, self.group, async_op=True)
+        return before
+
+    def close(self) -> bool:
+        """Wait for the last call; whether any process said so in it."""
+        if self.work is None:
+            return False
+        self.work.wait()
+        self.work = None
+        return bool(self.said)
+
+
 def gathered(thing) -> list:
     """What every process has, on all of them."""
     if world() == 1:

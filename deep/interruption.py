@@ -7,7 +7,8 @@ import threading
 class Interruption:
     """Inside of this block SIGINT and SIGTERM wait: ``asked`` says whether one came, and the end raises for it.
 
-    A second one raises at once.  Handlers of the user's own stay, and only the main thread has any.
+    A second SIGINT raises at once, a second SIGTERM does not: a cluster and ``torchrun`` may both send one.  Handlers
+    of the user's own stay, and only the main thread has any.
 
     Raises:
         KeyboardInterrupt: at the end of the block, if it was asked for.
@@ -36,7 +37,7 @@ class Interruption:
         return self
 
     def _ask(self, number, frame):
-        if self.asked:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
 

@@ -71,8 +71,8 @@ def train(
     The folder receives ``run.json`` (rule, seed, settings), ``certificate.json``, ``log.csv`` and ``log.jsonl`` (a row
     an epoch), ``checkpoint.pt`` and the one before (see `deep.checkpoint`), and ``result.json`` once the run is whole.
     A run resumed from its checkpoint continues bit for bit on CPU: the order of the data and every draw depend on the
-    seed and the number of the step alone.  A single process that is asked to stop (SIGINT, SIGTERM) writes a checkpoint
-    after its step first.
+    seed and the number of the step alone.  Asked to stop (SIGINT, SIGTERM) it writes a checkpoint after its step first;
+    of several processes one that is asked is enough, and all of them stop after the same step.
 
     Where torch.distributed is initialised, all processes train together, each with loaders of its own rank and a folder
     that all of them see; see `deep.distributed`.  Their number may change when a run is resumed.
@@ -141,15 +141,15 @@ def train(
         if len(run.rows) < epochs:
             (folder / "result.json").unlink(missing_ok=True)  # of a run that was whole with fewer epochs
     done = len(run.rows) * training.steps + run.step
-    waits = Interruption() if distributed.world() == 1 else contextlib.nullcontext(Interruption())
+    agreement = distributed.Agreement()
     shown = Progress(rule.name, epochs * training.steps, done, progress and first)
-    with waits as interruption, contextlib.closing(shown) as bar:
+    with Interruption() as interruption, contextlib.closing(shown) as bar:
         for epoch in range(len(run.rows), epochs):
             model.train()
             for x, y in training.batches(epoch, run.step):
                 run.take(x, y)
                 bar.step(epoch + 1, len(y) * distributed.world(), run.shown)
-                last, stop = run.step == training.steps, interruption.asked
+                last, stop = run.step == training.steps, agreement(interruption.asked)
                 due = stop or (checkpoint_every and run.step % checkpoint_every == 0)
                 if (last or due or run.step % CHECK == 0) and not run.is_finite(thoroughly=last or due):
                     raise Diverged(run.explain(folder, training))
@@ -170,6 +170,7 @@ def train(
                 write_rows(folder, "log", run.rows)
                 if after is not None:
                     after(run.rows[-1])
+        agreement.close()
         if run.recorder is not None:
             run.recorder.close()
         if first:

@@ -201,6 +201,41 @@ def case(folder, name, strategy, options, loader=Shuffled):
         )  # fmt: skip
 
 
+class Asked(Shuffled):
+    """Batches in the middle of which the second process is asked to stop, by two who do not know of each other."""
+
+    def batches(self, epoch, start=0):
+        for place, batch in enumerate(super().batches(epoch, start), start):
+            if place == 3 and not start and self.rank == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+
+def asked(folder):
+    """A run that is asked to stop, and what it says then; it goes on to its end."""
+    for number, (name, strategy) in enumerate((("ldfa", "ddp"), ("bp", "fsdp"))):
+        case(folder / f"whole-{number}", name, strategy, {})
+        try:
+            case(folder / f"asked-{number}", name, strategy, {}, Asked)
+        except KeyboardInterrupt:
+            dist.barrier()
+            (folder / f"at-{number}-{distributed.rank()}").write_text(
+                str(checkpoint.load(folder / f"asked-{number}")["step"])
+            )
+        dist.barrier()
+        case(folder / f"asked-{number}", name, strategy, {}, Asked)
+
+
+def interrupted(folder):
+    """After which step each process of each run stopped, and how far each is from one that nobody asked to."""
+    found = [wait(process) for process in [fork(joined, folder / "pair", rank, asked, folder) for rank in range(2)]]
+    assert found == [0, 0]
+    steps = [[int((folder / f"at-{number}-{rank}").read_text()) for rank in range(2)] for number in range(2)]
+    ends = [[checkpoint.load(folder / f"{kind}-{number}") for kind in ("whole", "asked")] for number in range(2)]
+    return {"steps": steps, "gaps": [gap(*pair) for pair in ends]}
+
+
 def begun(folder):
     """Every case in one process, whole, and begun."""
     for number, (name, strategy, options) in enumerate(CASES):

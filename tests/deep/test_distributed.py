@@ -41,6 +41,15 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_processes_stop_after_the_same_step_when_one_is_asked(tmp_path):
+    """By SIGTERM, twice; replicated and sharded; the run goes on as if nothing had been."""
+    found = outcome("interrupted", tmp_path)
+    for one, other in found["steps"]:
+        assert 4 <= one == other <= 6
+    assert found["gaps"] == [0, 0]
+
+
 def test_sharding_needs_processes():
     with pytest.raises(ValueError, match="no processes to divide the model among: start them with torchrun"):
         distributed.shard(deep.promote(nn.Sequential(nn.Linear(2, 2)), linfa.bp()), linfa.bp())

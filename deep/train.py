@@ -99,7 +99,8 @@ def train(
             whole run).
         after: called with every row of the log once it is written, by the first process.
         checkpoint_every: steps from one checkpoint to the next, beside the one after each epoch; None for no others.
-        certificate: of the rule; by default `linfa.verify` makes one.
+        certificate: of the rule; by default that of the folder, if it still speaks of the rule, or what `linfa.verify`
+            makes.
         unverified: train although the certificate does not pass.
         progress: show a bar where the output is a terminal.
         settings: more to write into ``run.json``.
@@ -125,7 +126,7 @@ def train(
     about |= {"accumulate": accumulate, "average": average, "settings": settings or {}}
     if certificate is None:
         check_claim(folder, "run.json", about)  # at once: a certificate takes its time
-        certificate = linfa.verify(rule)
+        certificate = _certificate(folder / "certificate.json", rule)
     if certificate.fingerprint != rule.fingerprint:
         raise Unverified(f"the certificate is for {certificate.rule}, the rule is {rule!r}")
     check_optimizer(rule, optimizer)
@@ -206,6 +207,14 @@ def evaluate(
     model.train(mode)
     total, right, seen = distributed.total(sums).tolist()
     return total / seen, right / seen
+
+
+def _certificate(path, rule):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # there is none, or it is none of ours
+        kept = Certificate.from_json(path.read_text())
+        if kept.speaks_of(rule):
+            return kept
+    return linfa.verify(rule)
 
 
 def _check_processes(model, training, average, recorder, events):

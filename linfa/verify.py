@@ -61,7 +61,7 @@ class Certificate:
         rule: the rule as text.
         fingerprint: of the rule.
         checks: every check that was made.
-        versions: of Python and the libraries.
+        versions: of linfa, Python and the libraries.
         notes: what was not read, and why.
     """
 
@@ -82,6 +82,26 @@ class Certificate:
         about = {"rule": self.rule, "fingerprint": self.fingerprint, "passed": self.passed, "versions": self.versions}
         about |= {"notes": list(self.notes)}
         return json.dumps({**about, "checks": rows}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Certificate":
+        """The certificate that `to_json` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: for any other text.
+        """
+        read = json.loads(text)
+        checks = tuple(
+            Check(c["claim"], c["reading"], float(c["error"]), c["tolerance"], c["detail"]) for c in read["checks"]
+        )
+        return cls(read["rule"], read["fingerprint"], checks, read["versions"], tuple(read["notes"]))
+
+    def speaks_of(self, rule: Rule) -> bool:
+        """Whether it is of this rule and of the versions at hand, so that `verify` would find the same.
+
+        Never of a rule with parts of the user's own, whose code may have changed under the same name.
+        """
+        return self.fingerprint == rule.fingerprint and self.versions == _versions() and _of_linfa(rule)
 
     def __str__(self):
         lines = [f"{self.rule}   [{self.fingerprint}]"]
@@ -160,10 +180,21 @@ def _listed(depths):
     return f"depths {', '.join(map(str, depths))}"
 
 
+def _of_linfa(part):
+    if isinstance(part, tuple):
+        return all(map(_of_linfa, part))
+    if not dataclasses.is_dataclass(part):
+        return True
+    ours = type(part).__module__.split(".")[0] == "linfa"
+    return ours and all(_of_linfa(getattr(part, field.name)) for field in dataclasses.fields(part))
+
+
 def _versions():
+    from linfa import __version__
+
     names = ("numpy", "scipy", "sympy", "torch")
     found = {name: sys.modules[name].__version__ for name in names if name in sys.modules}
-    return {"python": platform.python_version(), **found}
+    return {"linfa": __version__, "python": platform.python_version(), **found}
 
 
 def widths(rule: Rule, depth: int) -> tuple[int, ...]:

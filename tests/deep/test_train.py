@@ -352,3 +352,35 @@ def test_the_default_certificate_is_of_the_rule(tmp_path, images):
     assert stored["passed"] is True
     assert stored["fingerprint"] == linfa.ldfa(3, "hebb").fingerprint
     assert stored == json.loads(linfa.verify(linfa.ldfa(3, "hebb")).to_json())
+
+
+class Own(type(linfa.fa().plasticity)):
+    """A part of a rule whose code nobody knows."""
+
+
+def test_a_certificate_is_made_again_when_it_speaks_no_longer_of_the_rule(tmp_path, images, monkeypatch):
+    own = dataclasses.replace(linfa.fa(), plasticity=Own())
+    made = []
+
+    def verify(rule, real=linfa.verify):
+        made.append(rule)
+        return real(rule, promoted=False, depths=(1,))
+
+    monkeypatch.setattr(training.linfa, "verify", verify)
+
+    def again(rule, damage):
+        made.clear()
+        run(tmp_path / rule.plasticity.__class__.__name__, images, rule, 1, certificate=None)
+        path = tmp_path / rule.plasticity.__class__.__name__ / "certificate.json"
+        before = path.read_text()
+        path.write_text(damage(before))
+        made.clear()
+        run(path.parent, images, rule, 1, certificate=None)
+        assert path.read_text() == before
+        return len(made)
+
+    same, old = lambda text: text, lambda text: text.replace(f'"linfa": "{linfa.__version__}"', '"linfa": "0"')
+    fa = linfa.fa()
+    assert [again(fa, damage) for damage in (same, old, lambda text: text[:99], lambda text: "[]")] == [0, 1, 1, 1]
+    assert again(fa, lambda text: text.replace(fa.fingerprint, "0" * 16)) == 1
+    assert again(own, same) == 1

@@ -29,7 +29,7 @@ from linfa.rules import (
     named,
 )
 from linfa.theory import invariants
-from linfa.verify import Check, relative, verify, widths
+from linfa.verify import Certificate, Check, relative, verify, widths
 
 
 @pytest.mark.parametrize("name", named())
@@ -260,6 +260,7 @@ def test_json_holds_everything():
     assert {"claim", "reading", "error", "tolerance", "detail", "passed"} == set(read["checks"][0])
     assert read["versions"]["numpy"] == np.__version__
     assert read["versions"]["python"] == platform.python_version()
+    assert Certificate.from_json(certificate.to_json()) == certificate
     for row, check in zip(read["checks"], certificate.checks, strict=True):
         assert row["passed"] is check.passed is True
         assert (row["error"], row["tolerance"]) == (check.error, check.tolerance)
@@ -273,6 +274,7 @@ def test_json_of_a_failure_is_plain_json():
 
     read = json.loads(certificate.to_json(), parse_constant=refuse)
     assert read["passed"] is certificate.passed is False
+    assert Certificate.from_json(certificate.to_json()) == certificate
     assert [row["passed"] for row in read["checks"]] == [check.passed for check in certificate.checks]
     assert "inf" in [row["error"] for row in read["checks"]]
 

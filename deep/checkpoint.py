@@ -20,11 +20,21 @@ class Damaged(ValueError):
 
 
 def save(folder: Path, state: dict) -> None:
-    """Write plain numbers and tensors as the checkpoint; the last one becomes the one before."""
-    torch.save(state, folder / PART)
-    if (folder / NAME).exists():
-        move(folder / NAME, folder / BEFORE)
-    move(folder / PART, folder / NAME)
+    """Write plain numbers and tensors as the checkpoint; the last one becomes the one before.
+
+    Raises:
+        OSError: naming the file, if it cannot be written; the last one stays.
+    """
+    try:
+        torch.save(state, folder / PART)
+        if (folder / NAME).exists():
+            move(folder / NAME, folder / BEFORE)
+        move(folder / PART, folder / NAME)
+    except (OSError, RuntimeError) as error:  # that of torch does not say that the disk is full
+        (folder / PART).unlink(missing_ok=True)
+        raise OSError(
+            f"{folder / NAME} could not be written, is the disk full? The last one stays ({error})"
+        ) from error
 
 
 def load(folder: Path) -> dict | None:

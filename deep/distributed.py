@@ -134,18 +134,21 @@ class Agreement:
     def __call__(self, mine: bool) -> bool:
         if self.group is None:
             return mine
-        before = self.close()
+        before = self._before()
         self.said = torch.tensor(int(mine))
         self.work = dist.all_reduce(self.said, dist.ReduceOp.MAX, self.group, async_op=True)
         return before
 
-    def close(self) -> bool:
-        """Wait for the last call; whether any process said so in it."""
+    def _before(self):
         if self.work is None:
             return False
         self.work.wait()
-        self.work = None
         return bool(self.said)
+
+    def close(self) -> None:
+        """Wait for the last call: a process that ends before may never come to its end."""
+        self._before()
+        self.work = None
 
 
 def gathered(thing) -> list:

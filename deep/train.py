@@ -144,7 +144,7 @@ def train(
     done = len(run.rows) * training.steps + run.step
     agreement = distributed.Agreement()
     shown = Progress(rule.name, epochs * training.steps, done, progress and first)
-    with Interruption() as interruption, contextlib.closing(shown) as bar:
+    with Interruption() as interruption, contextlib.closing(agreement), contextlib.closing(shown) as bar:
         for epoch in range(len(run.rows), epochs):
             model.train()
             for x, y in training.batches(epoch, run.step):
@@ -171,7 +171,6 @@ def train(
                 write_rows(folder, "log", run.rows)
                 if after is not None:
                     after(run.rows[-1])
-        agreement.close()
         if run.recorder is not None:
             run.recorder.close()
         if first:

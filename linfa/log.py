@@ -1,8 +1,10 @@
 """Files of a run that are whole whenever they are read."""
 
+import contextlib
 import csv
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -17,21 +19,34 @@ def move(part: Path, path: Path) -> None:
         os.close(folder)
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file in one go: a reader sees the old one or the new one."""
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes its name at the end of the block: a reader sees the old one or the new one.
+
+    Raises:
+        OSError: naming the file, if it cannot be written; the old one stays, and nothing of the new one.
+    """
     part = path.with_name(path.name + ".part")
-    part.write_text(text + "\n")
-    move(part, path)
+    try:
+        yield part
+        move(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file in one go."""
+    with whole(path) as part:
+        part.write_text(text + "\n")
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
     """Write rows as CSV, whose columns are all keys in the order of their appearance."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="") as file:
+    with whole(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
-    move(part, path)
 
 
 def write_rows(folder: Path, name: str, rows: list[dict]) -> None:
@@ -61,11 +76,19 @@ def check_claim(folder: Path, name: str, settings: dict) -> None:
     """See that a folder is not that of a run with other settings; arguments as for `claim`.
 
     Raises:
-        ValueError: naming the settings in which the folder's run differs; the folder stays as it is.
+        ValueError: naming the settings in which the folder's run differs, or the file if it is damaged; the folder
+            stays as it is.
     """
     if not (folder / name).exists():
         return
-    changed = list(_changes(json.loads((folder / name).read_text()), json.loads(json.dumps(settings))))
+    try:
+        old = dict(json.loads((folder / name).read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{folder / name} is damaged and does not say what run the folder holds ({error}): take a copy from "
+            "elsewhere, or choose another folder"
+        ) from error
+    changed = list(_changes(old, json.loads(json.dumps(settings))))
     if changed:
         raise ValueError(
             f"{folder} holds a run with another {', '.join(key for key, *_ in changed)} ("

@@ -402,10 +402,10 @@ def _rows(path) -> dict[int, dict]:
     for place, line in enumerate(whole.splitlines(), 1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+            rows[row["number"]] = row
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged in line {place} ({error}): remove the line, to train what it was of "
                              "again") from error  # fmt: skip
-        rows[row["number"]] = row
     path.write_text("") if not rows else log.write(path, whole)
     return rows
 

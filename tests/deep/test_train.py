@@ -95,16 +95,22 @@ def test_a_run_killed_in_an_epoch_goes_on_from_the_last_whole_one(tmp_path, imag
     assert rows == again
 
 
-@pytest.mark.parametrize(("asked", "rows", "steps"), [((6,), 1, 2), ((8,), 2, 1), ((16,), 4, 0), ((10, 10), 2, 0)])
-def test_a_run_that_is_asked_to_stop_loses_nothing(tmp_path, images, asked, rows, steps):
-    """In an epoch, in its last step, in that of the run; asked twice it does not wait for the end of the step."""
+@pytest.mark.parametrize(
+    ("asked", "number", "rows", "steps"),
+    [
+        ((6,), signal.SIGTERM, 1, 2), ((8,), signal.SIGINT, 2, 1), ((16,), signal.SIGTERM, 4, 0),
+        ((10, 10), signal.SIGTERM, 2, 2), ((10, 10), signal.SIGINT, 2, 0),
+    ],
+)  # fmt: skip
+def test_a_run_that_is_asked_to_stop_loses_nothing(tmp_path, images, asked, number, rows, steps):
+    """In an epoch, in its last step, in that of the run; of Ctrl-C the second does not wait for the end of the step."""
     rule, calls, mirror = linfa.ldfa(2), [], flip
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
 
     def stopped(x, generator):
         calls.append(1)
         for _ in range(asked.count(len(calls))):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return mirror(x, generator)
 
     whole, _ = run(tmp_path / "whole", images, rule, 4)
@@ -112,7 +118,7 @@ def test_a_run_that_is_asked_to_stop_loses_nothing(tmp_path, images, asked, rows
         patch.setitem(run.__globals__, "flip", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped", images, rule, 4)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
     saved = checkpoint.load(tmp_path / "stopped")
     assert (len(saved["rows"]), saved["step"]) == (rows, steps)
     assert (tmp_path / "stopped/result.json").exists() == (rows == 4)

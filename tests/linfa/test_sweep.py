@@ -279,9 +279,14 @@ def test_another_sweep_does_not_go_into_a_folder(whole):
 def test_a_damaged_folder_says_where(tmp_path):
     run(SMALL, tmp_path, progress=False)
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
-    (tmp_path / "rows.jsonl").write_text("\n".join([lines[0], "{", *lines[1:]]) + "\n")
-    with pytest.raises(ValueError, match=r"rows\.jsonl is damaged in line 2"):
-        run(SMALL, tmp_path)
+    for damage in ("{", "{}", "7"):
+        (tmp_path / "rows.jsonl").write_text("\n".join([lines[0], damage, *lines[1:]]) + "\n")
+        with pytest.raises(ValueError, match=r"rows\.jsonl is damaged in line 2"):
+            run(SMALL, tmp_path)
+    for damage in ("", '{"rules": ', "[3]", "7"):
+        (tmp_path / "sweep.json").write_text(damage)
+        with pytest.raises(ValueError, match=r"sweep\.json is damaged and does not say what run the folder holds"):
+            run(SMALL, tmp_path)
 
 
 @pytest.mark.parametrize(

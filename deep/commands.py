@@ -53,7 +53,7 @@ Pairs = Annotated[
         metavar="[NAME=VALUE ...]",
         instance_from_str=pairs,
         is_instance=lambda value: isinstance(value, Mapping),
-        str_from_instance=lambda value: [f"{name}={setting!r}" for name, setting in value.items()],
+        str_from_instance=lambda value: [f"{name}={setting!r}" for name, setting in value.items()] or ["none"],
     ),
 ]
 """How a mapping is read from the command line."""

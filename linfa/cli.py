@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import os
 import sys
-from typing import Annotated, Union
+from typing import Annotated, Union, get_args
 
 import tyro
 from tyro.conf import subcommand
@@ -12,6 +12,27 @@ from tyro.conf import subcommand
 import linfa
 from linfa.choice import needs_torch
 from linfa.commands import COMMANDS
+
+REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+@REGISTRY.primitive_rule
+def _tuples(info):
+    """Tuples of any length, read as lists are; help says "none" of an empty one, of which tyro says nothing."""
+    kinds = get_args(info.type)
+    if info.type_origin is not tuple or kinds[1:] != (Ellipsis,):
+        return None
+    wanted = tyro.constructors.PrimitiveTypeInfo.make(list[kinds[0]], info.markers)
+    words = REGISTRY.get_primitive_spec(wanted)
+    if isinstance(words, tyro.constructors.UnsupportedTypeAnnotationError):
+        return words
+    return dataclasses.replace(
+        words,
+        instance_from_str=lambda given: tuple(words.instance_from_str(given)),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: words.str_from_instance(list(value)) or ["none"],
+    )
+
 
 DEEP = {
     "train": "Train a promoted network on images. The folder of the run receives its settings, the certificate of the "
@@ -40,7 +61,7 @@ def parse(args: list[str]):
     """The command that the words of a line ask for; what they get wrong is said, and the program left."""
     return tyro.cli(
         _commands(args[:1]), args=args, prog="linfa", description="Learning without backpropagation.",
-        config=(tyro.conf.FlagCreatePairsOff,),
+        config=(tyro.conf.FlagCreatePairsOff,), registry=REGISTRY,
     )  # fmt: skip
 
 

@@ -5,10 +5,10 @@ import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 import linfa
 from linfa.choice import Choice, Chosen, Command, Name, needs_torch
@@ -152,7 +152,7 @@ class SweepCommand(Command):
     command goes on where it was stopped.
     """
 
-    rules: Positional[tuple[Name, ...]]
+    rules: Annotated[Positional[tuple[Name, ...]], arg(help_behavior_hint="(at least one)")]
     """Names of the rules."""
     ranks: tuple[int, ...] = ()
     """Ranks of the feedback (ldfa); by default 1."""

@@ -56,6 +56,8 @@ def test_help_shows_every_setting(capsys):
     told = " ".join(out.replace("│", " ").split())
     assert all(re.search(rf"\b{name}\b", told) for name in [*MODELS, *NAMES, *AUGMENTATIONS, *ON_PIXELS])
     assert not re.search(r"(INT|FLOAT|STR|PATH|--no-\S+) \(default", told)  # every setting has a text
+    assert "(default: )" not in told
+    assert re.search(r"grayscale, trivial \(TrivialAugment\)\. \(default: none\)", told)
 
 
 def test_the_settings_are_those_of_an_experiment():

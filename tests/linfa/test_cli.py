@@ -27,6 +27,7 @@ def call(capsys, *args):
 @pytest.mark.parametrize("command", ["demo", "derive", "discover", "simulate", "sweep", "verify", "atlas"])
 def test_help_teaches(capsys, command):
     code, out, _ = call(capsys, command, "--help")
+    assert "(default: )" not in " ".join(out.replace("│", " ").split())
     assert code == 0
     assert "default" in out
     assert len(out.splitlines()) >= 10

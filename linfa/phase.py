@@ -69,6 +69,7 @@ def table(rows: list[dict]) -> list[dict]:
     >>> [(line["lr"], line["diverged"]) for line in table(rows)]
     [(0.01, '0 of 10'), (10.0, '10 of 10')]
     """
+    rows = _plain(rows)
     axes = [axis for axis in AXES if axis in varying(rows)]
     lines = []
     for (rule, *places), mine in groups(rows, axes).items():
@@ -98,7 +99,7 @@ def figure(rows: list[dict], axes=(), value: str = "loss"):
     """Draw rows of `linfa.sweep.measure` over one or two axes.
 
     Args:
-        rows: of one sweep.
+        rows: of one sweep; also out of a data frame, with nan for what there is not.
         axes: one or two of `AXES`; by default the two `varying` ones with most values.  Over all others, and over the
             seeds, the median is taken; the title says which.
         value: one of `VALUES`.
@@ -113,6 +114,7 @@ def figure(rows: list[dict], axes=(), value: str = "loss"):
 
     if not rows:
         raise ValueError("there are no rows to draw")
+    rows = _plain(rows)
     axes = tuple(axes) or varying(rows)[:2] or ("rank",)
     check(axes, value)
     axes = [axis for axis in AXES if axis in axes]
@@ -126,6 +128,11 @@ def figure(rows: list[dict], axes=(), value: str = "loss"):
             notes.append("orange: stable below, in theory")
         drawn.suptitle("    ".join(notes), fontsize=9, color="#555555")
     return drawn
+
+
+def _plain(rows):
+    """The rows with None for what is not a number, as a data frame says that there is none."""
+    return [{key: None if isinstance(x, float) and np.isnan(x) else x for key, x in row.items()} for row in rows]
 
 
 def _range(rows, value) -> tuple[float, float]:

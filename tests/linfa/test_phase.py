@@ -139,6 +139,15 @@ def test_bad_diagrams(ranks):
         figure(ranks, ["rank", "scale", "lr"])
 
 
+def test_rows_of_a_data_frame_have_nan_for_none(ranks):
+    frame = [{key: np.nan if x is None else x for key, x in row.items()} for row in ranks]
+    assert frame != ranks
+    assert table(frame) == table(ranks)
+    one, other = ([mesh for ax in figure(rows).axes for mesh in meshes(ax)] for rows in (frame, ranks))
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_a_single_place_is_seen():
     (row,) = measured = measure(Sweep((linfa.fa(),), scales=(0.5,), seeds=(0,), steps=5).ensembles()[0])
     (ax,) = figure(measured).axes

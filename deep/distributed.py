@@ -36,17 +36,25 @@ def world() -> int:
 def processes(device: str | torch.device) -> Iterator[torch.device]:
     """Join the processes that ``torchrun`` started, if it did, until the end of the block; gives this one's device.
 
+    Raises:
+        ValueError: for a device that there is not.
+
     >>> with processes("cpu") as device:
     ...     device, rank(), world()
     (device(type='cpu'), 0, 1)
     """
-    device = torch.device(device)
-    if not dist.is_torchelastic_launched() or dist.is_initialized():
+    launched = dist.is_torchelastic_launched() and not dist.is_initialized()
+    try:
+        device = torch.device(device)
+        if launched and device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"the device {device} cannot be used: {error}") from error
+    if not launched:
         yield device
         return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device

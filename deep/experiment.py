@@ -296,6 +296,12 @@ class Experiment:
             raise ValueError(f"label_smoothing is in [0, 1); got {self.label_smoothing}")
         if not 0 <= self.mixup < math.inf:
             raise ValueError(f"mixup is at least 0; got {self.mixup}")
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ValueError(f"batches of {self.batch_size} make no {self.accumulate} equal parts to accumulate")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip is above 0, or None; got {self.clip}")
+        if self.average is not None and not 0 < self.average < 1:
+            raise ValueError(f"average is in (0, 1), or None; got {self.average}")
         if not self.schedule.warmup < self.epochs:
             raise ValueError(f"a warm-up of {self.schedule.warmup} epochs leaves nothing of {self.epochs}")
         check_rule(self.rule)

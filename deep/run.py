@@ -33,13 +33,14 @@ class Run:
         if average is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(average))
         self.rows, self.step = [], 0
+        self.record = None  # state of a recorder that the run had and has no longer
         self.device = next(self.model.parameters()).device
         self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, right answers, samples
         self.good = torch.zeros((), dtype=torch.int64, device=self.device)  # steps until the loss was not finite
 
     def take(self, x, y):
         """A step on a batch."""
-        place = len(self.rows) * self.steps + self.step
+        place = self.place
         for event in self.events:
             event(self.model, self.optimizer, place)
         self.draw()
@@ -51,6 +52,11 @@ class Run:
         self.step += 1
         if self.average is not None:
             self.average.update_parameters(self.model)
+
+    @property
+    def place(self):
+        """The number of the next step, counted from 0 over the whole run."""
+        return len(self.rows) * self.steps + self.step
 
     def draw(self):
         """Let the draws of this step depend on its number, and differ from those of the data."""
@@ -89,6 +95,7 @@ class Run:
         distributed.total(self.sums)
         parts = {"model": self.model, "optimizer": self.optimizer, "average": self.average, "recorder": self.recorder}
         states = {name: None if part is None else part.state_dict() for name, part in parts.items()}
+        states["recorder"] = states["recorder"] or self.record
         states = distributed.whole({"rows": self.rows, "step": self.step, "sums": self.sums, **states})
         if distributed.rank() == 0:
             checkpoint.save(folder, states)
@@ -104,8 +111,11 @@ class Run:
         distributed.load(self.model, self.optimizer, saved["model"], saved["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
-        if self.recorder is not None and saved["recorder"] is not None:
-            self.recorder.load_state_dict(saved["recorder"])
+        self.record = saved["recorder"]
+        if self.recorder is not None:
+            if self.record is not None:
+                self.recorder.load_state_dict(self.record)
+            self.recorder.step = self.place  # which it has not counted to where the run went on without it
 
     def explain(self, folder, training):
         """Come to the step that was not finite once more, from the last checkpoint, to say what was not."""

@@ -120,6 +120,8 @@ def train(
             the last checkpoint stays.
         KeyboardInterrupt: when it was asked to stop.
     """
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every is at least 1, or None; got {checkpoint_every}")
     folder = Path(folder)
     about = {"rule": repr(rule), "fingerprint": rule.fingerprint, "seed": seed, "data": training.source}
     about |= {"steps": training.steps, "precision": dataclasses.asdict(precision), "clip": clip}
@@ -141,9 +143,8 @@ def train(
         write(folder / "certificate.json", certificate.to_json())
         if len(run.rows) < epochs:
             (folder / "result.json").unlink(missing_ok=True)  # of a run that was whole with fewer epochs
-    done = len(run.rows) * training.steps + run.step
     agreement = distributed.Agreement()
-    shown = Progress(rule.name, epochs * training.steps, done, progress and first)
+    shown = Progress(rule.name, epochs * training.steps, run.place, progress and first)
     with Interruption() as interruption, contextlib.closing(agreement), contextlib.closing(shown) as bar:
         for epoch in range(len(run.rows), epochs):
             model.train()

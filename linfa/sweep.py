@@ -290,7 +290,10 @@ def _onto(device, state) -> State:
         torch = importlib.import_module("torch")
     except ImportError as error:
         raise ImportError(f"the device {device} needs torch: pip install 'linfa-lab[deep]'") from error
-    return tree_map(lambda x: torch.as_tensor(x, device=device), state)
+    try:
+        return tree_map(lambda x: torch.as_tensor(x, device=device), state)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"the device {device} cannot be used: {error}") from error
 
 
 def _mean(values):

@@ -1,5 +1,6 @@
 """The training loop: exact resume, certificates, logs, divergence."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -21,7 +22,7 @@ from deep.data import Images, InOrder, Shuffled, flip
 from deep.schedule import Schedule
 from deep.train import Diverged, Unverified, evaluate, train
 
-from .processes import certificate  # isort: skip
+from .processes import Stopped, certificate  # isort: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,12 @@ def run(folder, images, rule, epochs, seed=0, batch_size=16, **kw):
         epochs=epochs, seed=seed, schedule=Schedule("exponential", rate=0.8), progress=False, **kw,
     )  # fmt: skip
     return model, rows
+
+
+def place_of(folder):
+    """Steps until the checkpoint of a run of four an epoch."""
+    saved = checkpoint.load(folder) if folder.exists() else None
+    return 0 if saved is None else 4 * len(saved["rows"]) + saved["step"]
 
 
 def same(a, b):
@@ -123,6 +130,40 @@ def test_a_run_that_is_asked_to_stop_loses_nothing(tmp_path, images, asked, numb
     assert (len(saved["rows"]), saved["step"]) == (rows, steps)
     assert (tmp_path / "stopped/result.json").exists() == (rows == 4)
     same(whole, run(tmp_path / "stopped", images, rule, 4)[0])
+
+
+def test_a_record_outlives_a_part_of_the_run_without_it(tmp_path, images):
+    """Of steps 0 .. 7 those before the second leg and after it are recorded, by their numbers in the run."""
+
+    def leg(name, until, every):
+        """Go on until a number of steps, with a recorder or none."""
+        calls, place = [], place_of(tmp_path / name)
+
+        def stopped(x, generator, mirror=flip):
+            if place + len(calls) == until:
+                raise Stopped
+            calls.append(1)
+            return mirror(x, generator)
+
+        def recorder(model, *rest, real=training.train, **kw):
+            kw["recorder"] = None if every is None else deep.Recorder(model, every, tmp_path / name)
+            return real(model, *rest, **kw)
+
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Stopped):
+            patch.setitem(run.__globals__, "flip", stopped)
+            patch.setitem(run.__globals__, "train", recorder)
+            run(tmp_path / name, images, linfa.fa(), 2, checkpoint_every=1)
+
+    def steps(name):
+        lines = (tmp_path / name / "record.jsonl").read_text().splitlines()
+        return [row["step"] for row in map(json.loads, lines) if row["layer"] == "0"]
+
+    for until, every in ((3, 1), (5, None), (None, 1)):
+        leg("between", until, every)
+    assert steps("between") == [0, 1, 2, 5, 6, 7]
+    for until, every in ((3, None), (None, 2)):
+        leg("late", until, every)
+    assert steps("late") == [4, 6]
 
 
 def test_handlers_of_the_user_stay(tmp_path, images):

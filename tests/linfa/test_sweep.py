@@ -338,3 +338,9 @@ def test_optional_libraries_are_named(monkeypatch, whole):
         write_parquet(whole[0], "rows.parquet")
     with pytest.raises(ImportError, match=r"cuda needs torch: pip install 'linfa-lab\[deep\]'"):
         measure(SMALL.ensembles()[0], device="cuda")
+
+
+def test_a_device_that_there_is_not():
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match="the device quantum cannot be used: "):
+        measure(SMALL.ensembles()[0], device="quantum")

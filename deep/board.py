@@ -1,5 +1,6 @@
 """The log of a run for TensorBoard, which is optional."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +15,14 @@ def board(folder: Path) -> Callable[[dict], None]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ImportError("TensorBoard is not installed: pip install tensorboard") from None
-    writer = SummaryWriter(folder / "tensorboard")
+    open_writer = functools.cache(
+        lambda: SummaryWriter(folder / "tensorboard")
+    )  # in a folder that is the run's by then
 
     def write(row):
         for name, value in row.items():
             if isinstance(value, (int, float)) and name != "epoch":
-                writer.add_scalar(name, value, row["epoch"])
-        writer.flush()
+                open_writer().add_scalar(name, value, row["epoch"])
+        open_writer().flush()
 
     return write

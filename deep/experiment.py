@@ -58,6 +58,7 @@ class Data:
         grayscale: their luminance in place of their colours.
         trust: SHA-256 of images to accept although they are not the published ones, or not all of them, of the training
             and of the test images.
+        workers: processes that decode the images of "imagenet"; None for as many as there are cores, at most 4.
 
     Raises:
         ValueError: for an unknown name, or numbers below 1.
@@ -70,6 +71,7 @@ class Data:
     classes: int | None = None
     grayscale: bool = False
     trust: tuple[str, ...] = ()
+    workers: int | None = None
 
     def __post_init__(self):
         if self.name not in data.NAMES:
@@ -78,6 +80,9 @@ class Data:
         if self.name in data.STREAMS and changed:
             raise ValueError(f"{self.name} is read from its files, with crops of its own: leave augment, classes, "
                              "grayscale and trust out")  # fmt: skip
+        if self.workers is not None and (self.workers < 0 or self.name not in data.STREAMS):
+            raise ValueError(f"workers, at least 0, decode the images of {', '.join(data.STREAMS)}; got {self.workers} "
+                             f"for {self.name}")  # fmt: skip
         for name in ("limit", "classes"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is at least 1, or None; got {value}")
@@ -102,7 +107,9 @@ class Data:
         if self.name in data.STREAMS:
             if self.folder is None:
                 raise ValueError(f"{self.name} needs the folder of its files: data.folder")
-            make = functools.partial(data.STREAMS[self.name].make, self.folder, batch_size=batch_size, seed=seed)
+            make = functools.partial(
+                data.STREAMS[self.name].make, self.folder, batch_size=batch_size, seed=seed, workers=self.workers
+            )
             training, test = (make(split=split, device=device, rank=rank, world=world) for split in SPLITS)
             return training if self.limit is None else Limited(training, max(1, self.limit // batch_size)), test
         training, test = (self.images(split).to(device) for split in SPLITS)
@@ -333,7 +340,7 @@ class Experiment:
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         parts = {key: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for key, v in parts.items()}
         parts["rule"] = repr(self.rule)
-        for key in ("folder", "trust"):  # where the files are changes nothing
+        for key in ("folder", "trust", "workers"):  # where the files are and who reads them changes nothing
             del parts["data"][key]
         return json.loads(json.dumps(parts, default=repr))
 

@@ -1,6 +1,7 @@
 """A loader that reads and decodes image files while a network trains: for data that do not fit the device."""
 
 import logging
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -87,6 +88,12 @@ class Epoch(Dataset):
         return torch.from_numpy(x), torch.from_numpy(y), skipped
 
 
+def _unasked(worker):
+    """Let a worker process decode on when all processes are asked to stop: the one that trains says when it is over."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @dataclass(eq=False)
 class ImageFiles:
     """A `Loader` of images that are decoded when they are needed, in worker processes.
@@ -95,8 +102,8 @@ class ImageFiles:
     workers nor on that of processes, whose parts together are the same batches.  No image comes twice in an epoch, but
     for one that takes the place of a broken one.
 
-    A broken image is named in the log and in ``skipped``, and the next one in the order of the epoch takes its place:
-    batches stay whole, and the same in number on every rank.  Each process knows those that it met.
+    A broken image is named, and counted, in the log and in ``skipped``, and the next one in the order of the epoch
+    takes its place: batches stay whole, and the same in number on every rank.  Each process knows those that it met.
 
     Args:
         name: of the data and the split.
@@ -200,6 +207,7 @@ class ImageFiles:
             num_workers=min(self.workers, self.steps - start),
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # lest it draw from the one of the training run
+            worker_init_fn=_unasked,
         )
         for x, y, skipped in batches:
             self._note(skipped, logging.WARNING)
@@ -214,7 +222,7 @@ class ImageFiles:
         for record in skipped:
             if record.file not in self._broken:
                 self._broken[record.file] = record
-                log.log(level, "skipped %s: %s", record.file, record.reason)
+                log.log(level, "skipped %s: %s (%d so far)", record.file, record.reason, len(self._broken))
         if len(self._broken) > self._spared:
             first = "; ".join(f"{record.file}: {record.reason}" for record in self.skipped[:3])
             raise CorruptData(

@@ -206,8 +206,8 @@ class Streamed:
 
     source, classes, shape, steps = "noise", 3, (3, 8, 8), 5
 
-    def __init__(self, folder, split, batch_size, seed, device, rank, world):
-        self.asked = folder, split, batch_size, seed, device, rank, world
+    def __init__(self, folder, split, batch_size, seed, device, rank, world, workers):
+        self.asked = folder, split, batch_size, seed, device, rank, world, workers
         self.size, self.world = batch_size // world, world
 
     def batches(self, epoch, start=0):
@@ -222,10 +222,11 @@ def streamed(monkeypatch):
 
 
 def test_images_that_do_not_fit_the_memory(tmp_path, streamed):
-    experiment = small(linfa.fa(), data=Data("imagenet", tmp_path))
+    experiment = small(linfa.fa(), data=Data("imagenet", tmp_path, workers=7))
+    assert experiment.describe() == replace(experiment, data=Data("imagenet", tmp_path)).describe()
     training, test = experiment.loaders("cpu", rank=1, world=2)
-    assert training.asked == (tmp_path, "train", 16, 0, "cpu", 1, 2)
-    assert test.asked == (tmp_path, "test", 16, 0, "cpu", 1, 2)
+    assert training.asked == (tmp_path, "train", 16, 0, "cpu", 1, 2, 7)
+    assert test.asked == (tmp_path, "test", 16, 0, "cpu", 1, 2, 7)
     rows, _ = go(experiment, tmp_path / "run")
     assert len(rows) == 3
     assert isinstance(replace(experiment, mixup=0.2).loaders()[0], Mixed)
@@ -248,6 +249,11 @@ def test_shorter_epochs_of_them(tmp_path, streamed):
     ("make", "message"),
     [
         (lambda: Data("imagenet", augment=("flip",)), "imagenet is read from its files, with crops of its own"),
+        (
+            lambda: Data("imagenet", workers=-1),
+            "workers, at least 0, decode the images of imagenet; got -1 for imagenet",
+        ),
+        (lambda: Data("cifar10", workers=2), "workers, at least 0, decode the images of imagenet; got 2 for cifar10"),
         (lambda: Data("imagenet", classes=10), "leave augment, classes, grayscale and trust out"),
         (lambda: Data("imagenet").loaders(16, 0), "imagenet needs the folder of its files: data.folder"),
         (lambda: load("imagenet", "."), "imagenet does not fit the memory: read it with deep.data.imagenet"),
@@ -323,6 +329,7 @@ def test_every_row_goes_to_tensorboard(tmp_path, monkeypatch):
     class SummaryWriter:
         def __init__(self, folder):
             assert folder == tmp_path / "tensorboard"
+            assert (tmp_path / "run.json").exists()  # nothing goes into a folder that is of another run
 
         def add_scalar(self, *scalar):
             seen.append(scalar)

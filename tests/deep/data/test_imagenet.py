@@ -2,8 +2,11 @@
 
 import io
 import logging
+import multiprocessing
+import os
 import pickle
 import shutil
+import signal
 import sys
 from itertools import chain
 
@@ -205,6 +208,17 @@ def test_the_generators_of_the_training_run_are_left_alone(original, workers):
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
+def test_workers_decode_on_when_all_processes_are_asked_to_stop(original):
+    """As by Ctrl-C and by torchrun, which reach the workers, too: the step and its batch come to their end."""
+    batches = loader(original, workers=2).batches(0)
+    seen = [next(batches)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, number)
+    assert len(multiprocessing.active_children()) == 2
+    same([*seen, *batches], loader(original).batches(0))
+
+
 def test_an_epoch_travels_to_a_process_that_is_started_afresh(place):
     train = loader(place)
     epoch = Epoch(train.listing, train.view, np.arange(TRAIN), 4, 0, 1, 0, (0, 0))
@@ -239,7 +253,9 @@ def test_broken_images_are_named_and_replaced(tree, workers, caplog):
         assert record.reason.startswith(reasons.pop(record.file.removeprefix(f"{tree / 'train'}/")))
     assert not reasons
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warned == [f"skipped {record.file}: {record.reason}" for record in train.skipped]  # once in two epochs
+    assert warned == [  # once in two epochs
+        f"skipped {record.file}: {record.reason} ({number} so far)" for number, record in enumerate(train.skipped, 1)
+    ]
     assert [len(y) for _, y in epochs[0]] == [5] * 6
     again = loader(tree, batch_size=5, max_broken=0.2)
     same(again.batches(1, start=2), epochs[1][2:])

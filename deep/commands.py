@@ -102,7 +102,7 @@ class TrainCommand(Command):
         keep_memory()
         experiment = Experiment(self.choice.build(), **vars(self.settings))
         _check_feedback(experiment)
-        first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun
+        first = _first()
         rows = run(
             experiment, self.out, device=self.device, sharded=self.sharded, record_every=self.record_every,
             checkpoint_every=self.checkpoint_every, unverified=self.unverified, progress=not self.json,
@@ -117,6 +117,11 @@ class TrainCommand(Command):
 
     def interrupted(self):
         return f"Interrupted. The same command goes on with the run in {self.out}"
+
+
+def _first():
+    """Whether this is the first of the processes of torchrun, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _check_feedback(experiment):
@@ -156,6 +161,8 @@ class ReproduceCommand(Command):
         keep_memory()
         out, recipe = self.folder(), RECIPES[self.name]
         table = reproduce(recipe, out, self.data, self.scale, self.seeds, self.arms, self.device, self.trust)
+        if not _first():
+            return 0
         print(f"{table['title']}, {table['scale']:.3g} of the budget\n{table['source']}\n\n{markdown(table)}\n")
         print(f"figure and logs in {out}")
         return 0

@@ -8,6 +8,7 @@ on its share what one finds on a batch of that size; random numbers are its own.
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -20,6 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from deep.unsupported import Unsupported
 from linfa.rules import Direct, Euclidean, Factored, Local, Rule
+
+BLOCKS = itertools.count()
+"""Numbers of the blocks of `processes` in this process, the same in all of them."""
 
 
 def rank() -> int:
@@ -55,7 +59,9 @@ def processes(device: str | torch.device) -> Iterator[torch.device]:
     if not launched:
         yield device
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, number, count = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(f"block {next(BLOCKS)}", store)  # where the next block does not find what this one left
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=number, world_size=count)
     try:
         yield device
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import linfa
+from deep import distributed
 from deep.experiment import Experiment, run
 from deep.log import write
 from deep.recipes.figure import measures
@@ -37,6 +38,7 @@ def reproduce(
 
     The folder receives a run an arm and seed, and from all runs that are whole ``table.json``, ``table.md``,
     ``log.jsonl`` (every epoch of every run) and ``figure.png``, and ``measures.png`` where the recipe records.
+    Started by ``torchrun`` all of its processes train every run together, see `deep.distributed`.
 
     Args:
         recipe: of `deep.recipes.RECIPES`, or one of your own.
@@ -64,10 +66,12 @@ def reproduce(
     unknown = [name for name in chosen if name not in experiments]
     if unknown:
         raise ValueError(f"unknown arm {', '.join(unknown)}: choose from {', '.join(experiments)}")
-    for seed in seeds:
-        for name in chosen:
-            _one(recipe, out, name, dataclasses.replace(experiments[name], seed=seed), device, progress)
-    return collect(recipe.at(scale), out, scale, experiments, device)
+    with distributed.processes(device) as where:
+        for seed in seeds:
+            for name in chosen:
+                _one(recipe, out, name, dataclasses.replace(experiments[name], seed=seed), where, progress)
+        distributed.gathered(None)  # until the first has written the last result
+        return collect(recipe.at(scale), out, scale, experiments, device)
 
 
 @functools.cache
@@ -77,7 +81,7 @@ def _certificate(rule):
 
 def _one(recipe, out, name, experiment, device, progress):
     folder = out / f"{slug(name)}-{experiment.seed}"
-    if (folder / "result.json").exists() and _same(folder, experiment):
+    if any(distributed.gathered((folder / "result.json").exists() and _same(folder, experiment))):
         return
     certificate = _certificate(experiment.rule)
     try:
@@ -87,7 +91,8 @@ def _one(recipe, out, name, experiment, device, progress):
         )  # fmt: skip
     except Diverged as error:  # which is a result, too
         about = json.loads((folder / "run.json").read_text())
-        write(folder / "result.json", json.dumps({**about, "diverged": str(error)}, indent=1))
+        if distributed.rank() == 0:
+            write(folder / "result.json", json.dumps({**about, "diverged": str(error)}, indent=1))
 
 
 def _same(folder, experiment):
@@ -104,7 +109,7 @@ def slug(name: str) -> str:
 
 
 def collect(recipe: Recipe, out: Path, scale: float, experiments: Mapping[str, Experiment], device: str) -> dict:
-    """The table of all runs in a folder that are whole; writes its files.
+    """The table of all runs in a folder that are whole; the first process writes its files.
 
     Raises:
         FileNotFoundError: if none is.
@@ -129,6 +134,8 @@ def collect(recipe: Recipe, out: Path, scale: float, experiments: Mapping[str, E
         "title": recipe.title, "source": recipe.source, "scale": scale, "hardware": hardware(device), "arms": rows,
         "settings": settings,
     }  # fmt: skip
+    if distributed.rank() > 0:
+        return table
     write(out / "table.json", json.dumps(table, indent=1))
     write(out / "table.md", markdown(table))
     write(out / "log.jsonl", "\n".join(map(json.dumps, log)))

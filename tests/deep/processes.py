@@ -6,7 +6,9 @@ A task is a function below.  Processes are forks of one that has imported everyt
 """
 
 import contextlib
+import dataclasses
 import functools
+import importlib
 import io
 import itertools
 import json
@@ -27,8 +29,9 @@ import deep
 import linfa
 from deep import checkpoint, distributed
 from deep.data import Images, InOrder, Shuffled, flip
-from deep.experiment import Data, Experiment, run
+from deep.experiment import Data, Experiment, Optimizer, run
 from deep.precision import Precision
+from deep.recipes import Recipe
 from deep.schedule import Schedule
 from deep.train import train
 from linfa.verify import Certificate
@@ -297,8 +300,34 @@ def launched(folder, rank, port):
                    "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "run"}  # fmt: skip
     rule = linfa.fa()
     experiment = Experiment(rule, "mlp", {"hidden": (8,)}, Data(limit=64), epochs=1, batch_size=16)
-    run(experiment, folder / "launched", sharded=True, record_every=None, progress=False, certificate=certificate(rule))
-    assert not dist.is_initialized()
+    for name in "launched", "again":  # which are two groups of processes
+        run(experiment, folder / name, sharded=True, record_every=None, progress=False, certificate=certificate(rule))
+        assert not dist.is_initialized()
+
+
+def reproduced(folder, rank, port):
+    """A recipe as ``torchrun`` starts it, of which one arm diverges; what each process says of it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+                   "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "run"}  # fmt: skip
+    bp = Experiment(linfa.bp(), "mlp", {"hidden": (4,)}, Data(limit=64), epochs=1, batch_size=32)
+    lost = dataclasses.replace(bp, optimizer=Optimizer("sgd", lr=1e30))
+    reproduce = importlib.import_module("deep.recipes.reproduce")
+    reproduce._certificate = certificate
+    arms = {"BP": bp, "FA": dataclasses.replace(bp, rule=linfa.fa()), "lost": lost}
+    table = reproduce.reproduce(Recipe("two", "ours", arms), folder / "runs", scale=1.0, seeds=(0,), progress=False)
+    (folder / f"table-{rank}").write_text(json.dumps(table))
+
+
+def recipe(folder):
+    """The tables of two processes, and again once all is whole."""
+    found = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        assert [wait(process) for process in [fork(reproduced, folder, rank, port) for rank in range(2)]] == [0, 0]
+        found += [json.loads((folder / f"table-{rank}").read_text()) for rank in range(2)]
+    return found
 
 
 def together(folder):

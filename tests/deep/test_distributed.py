@@ -25,6 +25,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     assert launched["rows"][0]["epoch"] == 1
     assert launched["model"]["1.weight"].shape == (8, 784)
     assert (tmp_path / "launched/result.json").exists()
+    assert (tmp_path / "launched/log.csv").read_text() == (tmp_path / "again/log.csv").read_text()
     one, other = found["refused"]
     assert one == other
     assert (
@@ -48,6 +49,17 @@ def test_processes_stop_after_the_same_step_when_one_is_asked(tmp_path):
     for one, other in found["steps"]:
         assert 4 <= one == other <= 6
     assert found["gaps"] == [0, 0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_processes_reproduce_one_run_after_the_other(tmp_path):
+    """Each of three, of which one diverges; all processes have the table, and read what is whole."""
+    one, *others = outcome("recipe", tmp_path)
+    assert {name: (len(arm["runs"]), arm["diverged"]) for name, arm in one["arms"].items()} == {
+        "BP": (1, 0), "FA": (1, 0), "lost": (0, 1),
+    }  # fmt: skip
+    assert others == [one] * 3
+    assert (tmp_path / "runs/table.md").exists()
 
 
 def test_sharding_needs_processes():

@@ -211,7 +211,7 @@ def test_the_generators_of_the_training_run_are_left_alone(original, workers):
 def test_workers_decode_on_when_all_processes_are_asked_to_stop(original):
     """As by Ctrl-C and by torchrun, which reach the workers, too: the step and its batch come to their end."""
     batches = loader(original, workers=2).batches(0)
-    seen = [next(batches)]
+    seen = [next(batches) for _ in range(2)]  # one of each
     for number in (signal.SIGINT, signal.SIGTERM):
         for child in multiprocessing.active_children():
             os.kill(child.pid, number)

@@ -1,5 +1,7 @@
-"""Hypothesis profiles (HYPOTHESIS_PROFILE=thorough for long runs), figures without a screen, one thread a worker, and
-torch's numbers the same whichever tests ran before."""
+"""Hypothesis profiles (HYPOTHESIS_PROFILE=thorough for long runs), figures without a screen, one thread a worker.
+
+Torch's random numbers are the same whichever tests ran before, and figures are closed.
+"""
 
 import os
 import sys
@@ -18,7 +20,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(autouse=True)
-def seeded():
-    """Start each test, and each example of a docstring, from the same state of torch's generator."""
+def alike():
+    """Start each test, and each example of a docstring, from the same state of what all of them share."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(int(os.environ.get("LINFA_TEST_SEED", "0")))
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

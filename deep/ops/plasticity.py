@@ -8,6 +8,9 @@ from linfa.rules import Moments
 class Covariance:
     """E[d d^T] - E[d] E[d]^T of per-sample errors d, as the errors themselves: P @ C costs the rank of P, not n_e.
 
+    Where errors vary less than they are large, the difference of the two would be one of nearly equal numbers, so what
+    is multiplied is centred first; sums are of single precision at least.
+
     Args:
         error: (n, ..., n_e, p), the gradient of a mean over N = n p samples, d = N error, in n blocks of p columns.
         crossed: (P, P @ error) if that product is at hand, for one matrix P.
@@ -16,26 +19,37 @@ class Covariance:
     def __init__(self, error, crossed=(None, None), mean=None, scale=1.0):
         self.error, self.crossed, self.scale = error, crossed, scale
         self.count = error.shape[0] * error.shape[-1]
-        self.mean = error.sum((0, -1))[..., None] if mean is None else mean  # (..., n_e, 1)
+        self.sums = torch.promote_types(error.dtype, torch.float32)
+        self.mean = self._sum(error)[..., None] if mean is None else mean  # (..., n_e, 1)
+
+    def _sum(self, columns):
+        return columns.sum(-1, dtype=self.sums).sum(0)
+
+    def _centred(self, signal, mean):
+        return (signal - mean / max(self.count, 1)).to(self.error.dtype)
 
     def __rmatmul__(self, P):
         signal = self.crossed[1] if P is self.crossed[0] else P @ self.error
-        return self.scale * (self.count * (signal @ self.error.mT).sum(0) - (P @ self.mean) @ self.mean.mT)
+        centred = self._centred(signal, self._sum(signal)[..., None])
+        left = self._sum(centred)[..., None] / max(self.count, 1)  # by rounding
+        second = (centred @ self.error.mT).sum(0, dtype=self.sums) - left @ self.mean.mT
+        return (self.scale * self.count * second).to(self.error.dtype)
 
     def __mul__(self, factor):
         return Covariance(self.error, self.crossed, self.mean, self.scale * factor)
 
     def matrix(self):
         """The matrix itself, (..., n_e, n_e)."""
-        second = (self.error @ self.error.mT).sum(0)
-        varies = (self.largest() > 0).to(second.dtype)
-        return self.scale * varies * (self.count * second - self.mean @ self.mean.mT)
+        centred = self._centred(self.error, self.mean)
+        varies = (self.largest() > 0).to(self.sums)
+        return (self.scale * varies * self.count * (centred @ centred.mT).sum(0)).to(self.error.dtype)
 
     def largest(self):
         """The largest variance (..., 1, 1); 0 where all errors are equal but for rounding, as those of one sample."""
-        second = self.count * self.error.square().sum((0, -1))
+        second = self.count * self._sum(self.error.to(self.sums).square())
         variance = second - self.mean[..., 0].square()
-        rounding = 8 * torch.finfo(second.dtype).eps * second.amax(-1)
+        own, sums = (8 * torch.finfo(dtype).eps for dtype in (self.error.dtype, self.sums))
+        rounding = max(own**2, sums) * second.amax(-1)  # of the errors, and of their sums
         largest = variance.amax(-1)
         return torch.where(largest > rounding, largest, 0)[..., None, None]
 

@@ -10,6 +10,7 @@ from torch import nn
 import deep
 import linfa
 from deep.data import InOrder, Shuffled, flip
+from deep.ops.plasticity import Covariance
 from deep.precision import Precision
 from deep.schedule import Schedule
 from deep.step import Step
@@ -203,3 +204,19 @@ def test_refusals(tmp_path):
             run(tmp_path, 1, **wrong)
     with pytest.raises(ValueError, match="16 samples of a process make no 3 equal parts"):
         run(tmp_path / "parts", 1, accumulate=3)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.bfloat16, 0.2), (torch.float16, 0.05), (torch.float32, 0.02)])
+def test_errors_that_vary_less_than_they_are_large_show_their_covariance(dtype, size):
+    """Of errors 1 + size * noise, at most a twenty-fifth of the second moment: to a few roundings, by both ways."""
+    draw = torch.Generator().manual_seed(0)
+    exact = 1 + size * torch.randn(3, 5, 40, dtype=torch.float64, generator=draw)
+    error = exact.to(dtype)
+    columns = error.double().transpose(0, 1).flatten(1)
+    wanted = 120**2 * torch.cov(columns, correction=0)
+    P = torch.randn(2, 5, dtype=torch.float64, generator=draw).to(dtype)
+    for found, right in ((P @ Covariance(error), P.double() @ wanted), (Covariance(error).matrix(), wanted)):
+        assert found.dtype == dtype
+        assert (found.double() - right).norm() < 8 * torch.finfo(dtype).eps * right.norm()
+    assert Covariance(error).largest() > 0
+    assert Covariance(error[:1, :, :1].expand(3, 5, 40)).largest() == 0

@@ -109,10 +109,13 @@ def test_a_run_killed_in_an_epoch_goes_on_from_the_last_whole_one(tmp_path, imag
         ((10, 10), signal.SIGTERM, 2, 2), ((10, 10), signal.SIGINT, 2, 0),
     ],
 )  # fmt: skip
-def test_a_run_that_is_asked_to_stop_loses_nothing(tmp_path, images, asked, number, rows, steps):
+def test_a_run_that_is_asked_to_stop_loses_nothing(tmp_path, request, images, asked, number, rows, steps):
     """In an epoch, in its last step, in that of the run; of Ctrl-C the second does not wait for the end of the step."""
     rule, calls, mirror = linfa.ldfa(2), [], flip
-    before = signal.getsignal(number)
+    found = signal.getsignal(number)
+    before = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    signal.signal(number, before)  # in a process in the background SIGINT is ignored
+    request.addfinalizer(lambda: signal.signal(number, found))
 
     def stopped(x, generator):
         calls.append(1)

@@ -107,8 +107,8 @@ def table(model: nn.Module, sample) -> Table:
     path   type       rule          rank  feedback  forward  backward  plasticity
     0      Linear     ldfa(2, oja)     -         0      256       256           0
     1      LayerNorm  exact            -         0        0         0           0
-    2      Linear     ldfa(2, oja)     2        40      128       208         120
-    total                              -        40      384       464         120
+    2      Linear     ldfa(2, oja)     2        40      128       208         116
+    total                              -        40      384       464         116
     """
     known = {path: module for path, module in model.named_modules() if _has_parameters(module)}
     inside = tuple(f"{path}.{part}.".lstrip(".") for path in known for part in ("feedback", "parametrizations"))

@@ -15,14 +15,15 @@ def board(folder: Path) -> Callable[[dict], None]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ImportError("TensorBoard is not installed: pip install tensorboard") from None
-    open_writer = functools.cache(
-        lambda: SummaryWriter(folder / "tensorboard")
-    )  # in a folder that is the run's by then
+
+    @functools.cache
+    def writer():  # at the first row, when the folder is known to be the run's
+        return SummaryWriter(folder / "tensorboard")
 
     def write(row):
         for name, value in row.items():
             if isinstance(value, (int, float)) and name != "epoch":
-                open_writer().add_scalar(name, value, row["epoch"])
-        open_writer().flush()
+                writer().add_scalar(name, value, row["epoch"])
+        writer().flush()
 
     return write
